@@ -1,0 +1,99 @@
+"""Checks at the public boundary: parameter, rule, value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def as_tensor(name: str, value: Any, *, like: Tensor | None = None) -> Tensor:
+    """A finite floating-point tensor; Python numbers and integers become float64."""
+    try:
+        tensor = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"The {name!r} parameter must be numeric; got {value!r}.") from error
+    if not isinstance(value, Tensor | np.ndarray) or not tensor.is_floating_point():
+        tensor = tensor.to(torch.float64)
+    if like is not None:
+        tensor = tensor.to(like)
+    if not bool(torch.isfinite(tensor).all()):
+        raise ValueError(
+            f"The {name!r} parameter must be finite; got NaN or infinity in {value!r}."
+        )
+    return tensor
+
+
+def check_shape(name: str, tensor: Tensor, ndim: int, shape: str) -> Tensor:
+    if tensor.ndim < ndim:
+        raise ValueError(
+            f"The {name!r} parameter must have shape {shape}; got shape {tuple(tensor.shape)}."
+        )
+    return tensor
+
+
+def check_features(X: Any, n_features: int) -> Tensor:
+    """X as a tensor (..., N, D) with the model's number of features."""
+    X = X if isinstance(X, Tensor) else torch.as_tensor(np.asarray(X))
+    if not X.is_floating_point():
+        X = X.to(torch.float64)
+    if X.ndim < 2 or X.shape[-1] != n_features:
+        raise ValueError(
+            f"The 'X' parameter must have shape (..., N, {n_features}); got shape {tuple(X.shape)}."
+        )
+    return X
+
+
+def check_int(name: str, value: Any, low: int, high: int | None = None, *, why: str = "") -> int:
+    is_int = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not is_int or value < low or (high is not None and value > high):
+        top = "inf)" if high is None else f"{high}]"
+        raise ValueError(
+            f"The {name!r} parameter must be an int in [{low}, {top}{why}; got {value!r}."
+        )
+    return int(value)
+
+
+def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        options = ", ".join(repr(c) for c in choices)
+        raise ValueError(f"The {name!r} parameter must be one of {{{options}}}; got {value!r}.")
+    return str(value)
+
+
+def check_real(
+    name: str,
+    value: Any,
+    *,
+    low: float = -np.inf,
+    high: float = np.inf,
+    strict: bool = False,
+) -> float:
+    """A real number in [low, high], or in (low, high] if strict."""
+    is_real = isinstance(value, int | float | np.integer | np.floating)
+    if (
+        not is_real
+        or isinstance(value, bool)
+        or not np.isfinite(value)
+        or value > high
+        or value < low
+        or (strict and value == low)
+    ):
+        bracket = "(" if strict else "["
+        raise ValueError(
+            f"The {name!r} parameter must be a real number in {bracket}{low}, {high}]; "
+            f"got {value!r}."
+        )
+    return float(value)
+
+
+def generator(random_state: Any) -> np.random.Generator:
+    """A NumPy generator from a seed, a SeedSequence, a generator or None (fresh entropy).
+
+    A legacy ``RandomState`` is accepted because scikit-learn hands them out; it is advanced.
+    """
+    if isinstance(random_state, np.random.RandomState):
+        return np.random.default_rng(random_state.randint(0, 2**32, size=4, dtype=np.uint32))
+    return np.random.default_rng(random_state)

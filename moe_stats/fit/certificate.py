@@ -1,0 +1,212 @@
+r"""What was reached: the certificate of a fit.
+
+A fit is *stationary* if no coordinate has a gradient that matters: the gradient of the
+likelihood (of the Lagrangian, where `min_weight` binds), leaving out coordinates held by a
+bound they push against, each in units of its complete-data standard error. It is a *local
+maximum* if besides no direction curves upwards. A top-K likelihood also jumps where the
+selection changes; `boundary` says whether a jump is in reach and improves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .newton import free_coordinates, scaled_hessian, standard_error_units
+from .problem import Problem, parameter_names
+
+FLAT = 1e-8
+"""Curvature relative to the complete-data information below which a direction is flat."""
+
+
+SILENT = 1e-10
+"""Complete-data information per observation, in units of the feature, taken for none."""
+
+
+@dataclass(frozen=True)
+class Stationarity:
+    """Certificate of a stationary point.
+
+    Attributes
+    ----------
+    scaled_gradient : float
+        Largest gradient over the free coordinates, in standard-error units.
+    tol : float
+        What it was asked to be.
+    curvature : float
+        Largest eigenvalue of the scaled Hessian on the free coordinates that hold no binding
+        weight; at most `FLAT` at a local maximum.
+    flat_directions : int
+        Number of directions without curvature: the gate's invariances and, beyond them,
+        directions the data say nothing about.
+    active_bounds : tuple of str
+        The bounds that hold.
+    boundary : str
+        What was searched across selection boundaries, and what was found.
+    is_stationary, is_local_maximum : bool
+    """
+
+    scaled_gradient: float
+    tol: float
+    curvature: float
+    flat_directions: int
+    active_bounds: tuple[str, ...]
+    boundary: str
+    boundary_improves: bool
+
+    @property
+    def is_stationary(self) -> bool:
+        return self.scaled_gradient <= self.tol
+
+    @property
+    def is_local_maximum(self) -> bool:
+        return self.is_stationary and self.curvature <= FLAT and not self.boundary_improves
+
+    def __str__(self) -> str:
+        kind = "neither stationary nor a maximum"
+        if self.is_local_maximum:
+            kind = "a local maximum"
+        elif self.is_stationary:
+            kind = "stationary, but not shown to be a local maximum"
+        bounds = (
+            f"; bounds that hold: {', '.join(self.active_bounds)}" if self.active_bounds else ""
+        )
+        return (
+            f"{kind}: scaled gradient {self.scaled_gradient:.1e} (asked {self.tol:.0e}), largest "
+            f"curvature {self.curvature:.1e}, {self.flat_directions} flat directions{bounds}. "
+            f"{self.boundary}"
+        )
+
+
+def certify(
+    problem: Problem,
+    params: Tensor,  # (P,)
+    row: int,
+    scaled_gradient: float,
+    tol: float,
+) -> Stationarity:
+    """Examine one fit: bounds, curvature and selection boundaries."""
+    theta, rows = params[None], torch.tensor([row])
+    at = problem.evaluate(theta, rows, "hessian")
+    assert at.gradient is not None
+    assert at.information is not None
+    assert at.hessian is not None
+    low, high = problem.bounds(rows)
+    free = free_coordinates(theta, at.gradient, low, high) & ~_silent(problem, theta, rows)
+    scale = standard_error_units(at.information)
+    hessian = scaled_hessian(at.hessian, scale, free)
+    binding = binding_weights(problem, theta, rows)[0]
+    if bool(binding.any()):
+        hessian = _project_out(problem, theta, rows, hessian, scale, binding)
+    eigenvalues = torch.linalg.eigvalsh(hessian)[0]
+    boundary, improves = _boundary(problem, theta, rows, float(at.value))
+    return Stationarity(
+        scaled_gradient=scaled_gradient,
+        tol=tol,
+        curvature=float(eigenvalues[-1]),
+        flat_directions=int((eigenvalues.abs() <= FLAT).sum()),
+        active_bounds=active_bounds(problem, params, row),
+        boundary=boundary,
+        boundary_improves=improves,
+    )
+
+
+def active_bounds(
+    problem: Problem,
+    params: Tensor,  # (P,)
+    row: int,
+) -> tuple[str, ...]:
+    """The bounds a fit lies on, in words."""
+    low, high = problem.bounds(torch.tensor([row]))
+    names = parameter_names(problem.layout)
+    held = []
+    for i, name in enumerate(names):
+        if params[i] <= low[0, i]:
+            held.append(f"{name} at its lower bound")
+        elif params[i] >= high[0, i]:
+            held.append(f"{name} at its upper bound")
+    binding = binding_weights(problem, params[None], torch.tensor([row]))[0]
+    held += [
+        f"mean gate probability of expert {e} at min_weight={problem.min_weight:g}"
+        for e in torch.nonzero(binding).ravel().tolist()
+    ]
+    return tuple(held)
+
+
+def binding_weights(
+    problem: Problem,
+    params: Tensor,  # (B, P)
+    rows: Tensor,  # (B,)
+) -> Tensor:
+    """Which mean gate probabilities are at their lower bound; (B, E)."""
+    if problem.min_weight == 0:
+        return torch.zeros(len(params), problem.n_experts, dtype=torch.bool)
+    means, _, _ = problem.gate_means(params, rows)
+    return means <= problem.min_weight * (1 + 1e-4)
+
+
+def not_identified(
+    problem: Problem,
+    params: Tensor,  # (P,)
+    row: int,
+) -> tuple[str, ...]:
+    """Parameters on which the likelihood does not depend at this fit, by name.
+
+    They carry no complete-data information: the gate of a top-1 model, whose size plays no
+    part, or everything about an expert that is never selected.
+    """
+    silent = _silent(problem, params[None], torch.tensor([row]))[0]
+    names = parameter_names(problem.layout)
+    return tuple(name for name, none in zip(names, silent.tolist(), strict=True) if none)
+
+
+def _silent(problem: Problem, theta: Tensor, rows: Tensor) -> Tensor:
+    """Which parameters carry no complete-data information, up to rounding; (1, P)."""
+    layout, n = problem.layout, problem.n_observations
+    information = problem.evaluate(theta, rows, "information").information
+    assert information is not None
+    diagonal = information.diagonal(dim1=-2, dim2=-1) / n
+    silent = torch.zeros_like(theta, dtype=torch.bool)
+    mean_square = problem.x[rows].square().mean(-1)  # (1, D)
+    unit = torch.ones_like(theta[:, : layout.n_own])
+    unit[:, layout.n_own - layout.n_features :] = mean_square
+    for e in range(layout.n_experts):
+        start = e * layout.width
+        own = slice(start, start + layout.n_own)
+        silent[:, own] = diagonal[:, own] <= SILENT * unit
+        mass = diagonal[:, layout.scale_index(e), None] / 2
+        silent[:, start + layout.n_own : start + layout.width] = mass <= SILENT
+    return silent
+
+
+def _project_out(
+    problem: Problem,
+    theta: Tensor,
+    rows: Tensor,
+    hessian: Tensor,
+    scale: Tensor,
+    binding: Tensor,
+) -> Tensor:
+    """The scaled Hessian on the tangent space of the binding weight constraints."""
+    _, jacobian, _ = problem.gate_means(theta, rows, theta.new_zeros(1, problem.n_experts))
+    assert jacobian is not None
+    normals = (jacobian[0, binding] / scale).mT
+    basis, _ = torch.linalg.qr(normals)
+    tangent = torch.eye(len(normals), dtype=theta.dtype) - basis @ basis.mT
+    return tangent @ hessian @ tangent
+
+
+def _boundary(problem: Problem, theta: Tensor, rows: Tensor, value: float) -> tuple[str, bool]:
+    """Look across the selection boundaries of a top-K gate; see `boundary`."""
+    top_k = problem.form.top_k
+    if top_k is None or top_k >= problem.n_experts:
+        return "The gate selects no experts, so the likelihood is smooth.", False
+    from .boundary import search
+
+    found = search(problem, theta, rows)
+    gain = found.value - value
+    improves = gain > 1e-6
+    outcome = f"one improves by {gain:.2g} nats" if improves else "none improves"
+    return f"Selection boundaries: {found.searched}; {outcome}.", improves

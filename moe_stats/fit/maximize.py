@@ -1,0 +1,150 @@
+"""Maximum likelihood from many starts: EM to a basin, Newton to the top, moves between basins.
+
+All starts of all data sets run as one batch. EM runs on at most `EM_ROWS` rows; every start is
+then carried to a stationary point of the full likelihood, the best is rearranged by
+split-and-merge moves, and the best of everything is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .em import em
+from .newton import NewtonResult, newton
+from .problem import Problem, make_feasible
+from .starts import rearrangements
+
+EM_ROWS = 10_000
+EM_TOL = 1e-2
+"""Nats an iteration at which EM hands over."""
+EM_ITER = 60
+SCREEN_ITER = 10
+"""EM steps by which split-and-merge moves are compared."""
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """The best stationary point of each data set, and how each start ended.
+
+    Attributes
+    ----------
+    params : Tensor
+        (R, P).
+    value : Tensor
+        (R,) log-likelihoods.
+    scaled_gradient : Tensor
+        (R,), see `NewtonResult`.
+    n_iter : Tensor
+        (R,) Newton or EM iterations of the winning run.
+    converged, stalled : Tensor
+        (R,).
+    restarts : Tensor
+        (R, S) the log-likelihood that each start reached.
+    """
+
+    params: Tensor
+    value: Tensor
+    scaled_gradient: Tensor
+    n_iter: Tensor
+    converged: Tensor
+    stalled: Tensor
+    restarts: Tensor
+
+
+def maximize(
+    problem: Problem,
+    starts: Tensor,  # (R, S, P)
+    rngs: Sequence[np.random.Generator],
+    *,
+    tol: float,
+    max_iter: int,
+    n_rounds: int,
+) -> Optimum:
+    """Maximise each data set's likelihood from its starts, then ``n_rounds`` of moves."""
+    best = _best(_climb(problem, starts, tol, max_iter))
+    restarts = [best.restarts]
+    idle = 0
+    small = _at_most(problem, EM_ROWS)
+    for _ in range(n_rounds if problem.n_experts > 1 else 0):
+        moves = rearrangements(small, best.params, 4 * starts.shape[1], rngs)
+        promising = _promising(small, moves, starts.shape[1])
+        challenger = _best(_climb(problem, promising, tol, max_iter))
+        restarts.append(challenger.restarts)
+        best = _better(best, challenger)
+    return Optimum(*list(vars(best).values())[:-1], restarts=torch.cat(restarts, dim=1))
+
+
+def maximize_by_em(
+    problem: Problem,
+    starts: Tensor,  # (R, S, P)
+    *,
+    tol: float,
+    max_iter: int,
+) -> Optimum:
+    """EM alone, stopped at a gain of ``tol`` nats: what published protocols do."""
+    n_sets, n_starts, size = starts.shape
+    rows = torch.arange(n_sets).repeat_interleave(n_starts)
+    run = em(problem, starts.reshape(-1, size), rows, tol=tol, max_iter=max_iter)
+    end = newton(problem, run.params, rows, tol=torch.inf, max_iter=0)  # derivatives only
+    result = NewtonResult(
+        run.params,
+        run.value,
+        end.scaled_gradient,
+        run.n_iter,
+        run.converged,
+        torch.zeros_like(run.converged),
+    )
+    return _best(_shaped(result, n_sets, n_starts))
+
+
+def _climb(problem: Problem, starts: Tensor, tol: float, max_iter: int) -> NewtonResult:
+    """EM on a subsample, then Newton on everything; fields are (R, S, ...)."""
+    n_sets, n_starts, size = starts.shape
+    rows = torch.arange(n_sets).repeat_interleave(n_starts)
+    small = _at_most(problem, EM_ROWS)
+    inside = make_feasible(small, starts.reshape(-1, size), rows)
+    basin = em(small, inside, rows, tol=EM_TOL, max_iter=EM_ITER).params
+    basin = make_feasible(problem, basin, rows)
+    return _shaped(newton(problem, basin, rows, tol=tol, max_iter=max_iter), n_sets, n_starts)
+
+
+def _promising(problem: Problem, moves: Tensor, keep: int) -> Tensor:
+    """The moves (R, keep, P) that stand highest after a few steps of EM."""
+    n_sets, n_moves, size = moves.shape
+    rows = torch.arange(n_sets).repeat_interleave(n_moves)
+    inside = make_feasible(problem, moves.reshape(-1, size), rows)
+    run = em(problem, inside, rows, tol=EM_TOL, max_iter=SCREEN_ITER)
+    chosen = torch.nan_to_num(run.value, nan=-torch.inf).view(n_sets, n_moves).topk(keep).indices
+    return run.params.view(moves.shape)[torch.arange(n_sets)[:, None], chosen]
+
+
+def _at_most(problem: Problem, n: int) -> Problem:
+    return problem if problem.n_observations <= n else problem.subsample(n)
+
+
+def _shaped(result: NewtonResult, n_sets: int, n_starts: int) -> NewtonResult:
+    return NewtonResult(*(v.unflatten(0, (n_sets, n_starts)) for v in vars(result).values()))
+
+
+def _best(result: NewtonResult) -> Optimum:
+    """The best start of each data set; a converged one is preferred among equals."""
+    value = torch.nan_to_num(result.value, nan=-torch.inf)
+    nearly = value >= value.amax(1, keepdim=True) - 1e-7 * (1 + value.amax(1, keepdim=True).abs())
+    rank = torch.where(nearly & result.converged, torch.inf, value)
+    winner = rank.argmax(1)
+    sets = torch.arange(len(value))
+    return Optimum(*(v[sets, winner] for v in vars(result).values()), restarts=value)
+
+
+def _better(a: Optimum, b: Optimum) -> Optimum:
+    wins = b.value > a.value + 1e-9 * (1 + a.value.abs())
+    fields = {}
+    for name, mine in vars(a).items():
+        condition = wins.view(-1, *[1] * (mine.ndim - 1))
+        fields[name] = torch.where(condition, vars(b)[name], mine)
+    return Optimum(**fields)

@@ -1,0 +1,235 @@
+"""Maximum-likelihood fits of many data sets at once.
+
+`fit_mle` is what the estimator calls for one data set and what studies call for a batch of
+replicates: the same starts, the same optimiser, the same bounds.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kernels.gating import Layout
+
+from .._validation import check_choice, check_int, check_real, generator
+from ..gates import GATES, Gate, GateTemplate
+from ..model import GaussianMoE
+from .certificate import Stationarity, active_bounds, certify, not_identified
+from .maximize import Optimum, maximize, maximize_by_em
+from .problem import Problem
+from .starts import KINDS, draw_starts, near
+
+ORACLE_TOL = 1e-6
+"""Gain in nats at which EM from an oracle start stops: the published protocol."""
+
+Init = Literal["auto", "random", "kmeans", "lines", "oracle"]
+
+
+@dataclass(frozen=True, eq=False)
+class MLE:
+    """Maximum-likelihood fits of R data sets.
+
+    Attributes
+    ----------
+    model : GaussianMoE
+        Batch of R fitted models.
+    log_likelihood : Tensor
+        (R,), in nats.
+    scaled_gradient : Tensor
+        (R,) largest gradient in standard-error units; see `Stationarity`.
+    converged : Tensor
+        (R,) whether the scaled gradient met ``tol``.
+    n_iter : Tensor
+        (R,) iterations of the winning run.
+    restarts : Tensor
+        (R, S) the log-likelihood that each start reached.
+    tol : float
+        The tolerance asked for.
+    """
+
+    model: GaussianMoE
+    log_likelihood: Tensor
+    scaled_gradient: Tensor
+    converged: Tensor
+    n_iter: Tensor
+    restarts: Tensor
+    tol: float
+    _problem: Problem = field(repr=False)
+    _stalled: Tensor = field(repr=False)
+
+    def status(self, row: int = 0) -> str:
+        """How one fit ended, in a sentence."""
+        gradient = float(self.scaled_gradient[row])
+        if not math.isfinite(float(self.log_likelihood[row])):
+            return (
+                "failed: no start has a finite likelihood inside the bounds "
+                f"(min_weight={self._problem.min_weight:g})."
+            )
+        bounds = active_bounds(self._problem, self._params[row], row)
+        held = f" Bounds that hold: {', '.join(bounds)}." if bounds else ""
+        if bool(self.converged[row]):
+            return f"converged: scaled gradient {gradient:.1e}.{held}"
+        if bool(self._stalled[row]):
+            return (
+                f"stalled at a jump of the likelihood, where selections change: scaled gradient "
+                f"{gradient:.1e}.{held}"
+            )
+        return f"stopped before convergence: scaled gradient {gradient:.1e}.{held}"
+
+    def active_bounds(self, row: int = 0) -> tuple[str, ...]:
+        """The bounds that one fit lies on, in words."""
+        return active_bounds(self._problem, self._params[row], row)
+
+    def stationarity(self, row: int = 0) -> Stationarity:
+        """The certificate of one fit; computed when asked for."""
+        gradient = float(self.scaled_gradient[row])
+        return certify(self._problem, self._params[row], row, gradient, self.tol)
+
+    def not_identified(self, row: int = 0) -> tuple[str, ...]:
+        """Parameters on which the likelihood of one fit does not depend."""
+        return not_identified(self._problem, self._params[row], row)
+
+    @functools.cached_property
+    def _params(self) -> Tensor:
+        return self.model.to_params()
+
+
+def fit_mle(
+    X: Tensor,  # (R, N, D)
+    y: Tensor,  # (R, N)
+    *,
+    n_experts: int,
+    gate: str | GateTemplate = "softmax",
+    n_init: int = 8,
+    init: Init | GaussianMoE = "auto",
+    truth: GaussianMoE | None = None,
+    min_scale: float | None = None,
+    min_weight: float = 0.0,
+    gate_bound: float | None = None,
+    tol: float = 1e-6,
+    max_iter: int = 300,
+    n_rounds: int = 2,
+    random_states: Sequence[Any] | None = None,
+) -> MLE:
+    """Fit R data sets of equal size by maximum likelihood, as one batch.
+
+    Parameters are those of `GaussianMoERegressor`; ``random_states`` holds one seed a data
+    set, so that a fit does not depend on its batch.
+
+    Returns
+    -------
+    MLE
+
+    Raises
+    ------
+    ValueError
+        If a parameter breaks its rule, or there are fewer observations than parameters.
+    """
+    template = as_template(gate)
+    form = template.form()
+    check_int("n_experts", n_experts, 1)
+    if form.top_k is not None:
+        check_int("top_k", form.top_k, 1, n_experts, why=f" with n_experts={n_experts}")
+    n_sets, n, n_features = X.shape
+    layout = Layout.of(form, n_experts, n_features)
+    if n < layout.size:
+        raise ValueError(
+            f"There must be at least as many observations as parameters; got {n} observations "
+            f"for {layout.size} parameters."
+        )
+    check_int("n_init", n_init, 1)
+    check_int("n_rounds", n_rounds, 0)
+    problem = Problem(
+        x=X.to(torch.float64).mT.contiguous(),
+        y=y.to(torch.float64).contiguous(),
+        form=form,
+        n_experts=n_experts,
+        min_scale=_scale_floor(min_scale, y.to(torch.float64)),
+        min_weight=_weight_floor(min_weight, n_experts),
+        gate_bound=math.inf
+        if gate_bound is None
+        else check_real("gate_bound", gate_bound, low=0.0, strict=True),
+    )
+    seeds = [None] * n_sets if random_states is None else random_states
+    rngs = [generator(seed) for seed in seeds]
+    check_real("tol", tol, low=0.0, strict=True)
+    check_int("max_iter", max_iter, 0)
+    if isinstance(init, GaussianMoE):
+        starts = _given_starts(init, template, n_sets, layout)
+    elif init == "oracle":
+        if truth is None:
+            raise ValueError("The 'truth' parameter must be a GaussianMoE for init='oracle'.")
+        if truth.n_experts > n_experts:
+            raise ValueError(
+                f"The 'truth' parameter must have at most n_experts={n_experts} experts; got "
+                f"{truth.n_experts}."
+            )
+        starts = near(truth.to_params(), problem, truth.n_experts, rngs, n_init)
+        # max_iter counts Newton steps; EM needs far more of its own
+        optimum = maximize_by_em(problem, starts, tol=ORACLE_TOL, max_iter=10 * max_iter)
+        return _result(problem, optimum, template, tol)
+    else:
+        check_choice("init", init, ("auto", *KINDS, "oracle"))
+        kinds = tuple(KINDS) if init == "auto" else (str(init),)
+        starts = draw_starts(problem, template.gate, n_init, kinds, rngs)
+    optimum = maximize(problem, starts, rngs, tol=tol, max_iter=max_iter, n_rounds=n_rounds)
+    return _result(problem, optimum, template, tol)
+
+
+def as_template(gate: str | GateTemplate | Gate) -> GateTemplate:
+    """A template from a gate's name, a template, or a gate with parameters."""
+    if isinstance(gate, GateTemplate):
+        return gate
+    if isinstance(gate, Gate):
+        return GateTemplate(type(gate), gate.options)
+    name = check_choice("gate", gate, tuple(GATES))
+    return GATES[name].template()
+
+
+def _result(problem: Problem, optimum: Optimum, template: GateTemplate, tol: float) -> MLE:
+    return MLE(
+        model=GaussianMoE.from_params(optimum.params, template, problem.n_experts),
+        log_likelihood=optimum.value,
+        scaled_gradient=optimum.scaled_gradient,
+        converged=optimum.scaled_gradient <= tol,
+        n_iter=optimum.n_iter,
+        restarts=optimum.restarts,
+        tol=tol,
+        _problem=problem,
+        _stalled=optimum.stalled,
+    )
+
+
+def _given_starts(init: GaussianMoE, template: GateTemplate, n_sets: int, layout: Layout) -> Tensor:
+    params = init.to_params().to(torch.float64)
+    params = params.unsqueeze(0) if params.ndim == 1 else params
+    if params.shape[-1] != layout.size:
+        raise ValueError(
+            "The 'init' model must have n_experts experts, the data's features and the gate's "
+            f"parameters ({layout.size} numbers); got {params.shape[-1]}."
+        )
+    return params.expand(n_sets, *params.shape[-2:])
+
+
+def _scale_floor(min_scale: float | None, y: Tensor) -> Tensor:
+    if min_scale is not None:
+        value = check_real("min_scale", min_scale, low=0.0, strict=True)
+        return torch.full((len(y),), value, dtype=torch.float64)
+    return (1e-3 * y.std(-1)).clamp(min=float(np.finfo(np.float64).tiny) ** 0.25)
+
+
+def _weight_floor(min_weight: float, n_experts: int) -> float:
+    value = check_real("min_weight", min_weight, low=0.0)
+    if value * n_experts >= 1:
+        raise ValueError(
+            f"The 'min_weight' parameter must be below 1 / n_experts = {1 / n_experts:g}, since "
+            f"mean gate probabilities sum to 1; got {min_weight!r}."
+        )
+    return value

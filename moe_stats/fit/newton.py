@@ -1,0 +1,255 @@
+r"""Newton's method for a batch of constrained maximum-likelihood problems.
+
+A trust region in standard-error units (each coordinate scaled by the square root of its
+complete-data information) on the exact Hessian, whose eigenvalues enter by absolute value, so
+saddles repel. Simple bounds are handled by projection: a coordinate at its bound whose gradient
+points outward is held there. The lower bound on mean gate probabilities m_e is handled by a
+primal-dual interior point: with slacks s_e = m_e - omega and multipliers lambda_e,
+
+.. math::
+    \Bigl(\nabla^2\ell + \sum_e \lambda_e \nabla^2 m_e
+          - \sum_e \frac{\lambda_e}{s_e} \nabla m_e \nabla m_e'\Bigr)\, \Delta
+    = -\Bigl(\nabla\ell + \sum_e \frac{\mu}{s_e} \nabla m_e\Bigr),
+
+the barrier parameter mu falling to `FINAL_BARRIER` nats, which is also the largest amount by
+which the barrier can cost likelihood.
+
+References
+----------
+Bertsekas (1982), Projected Newton methods for optimization problems with simple constraints.
+Nocedal and Wright (2006), Numerical Optimization, chapters 4 and 19.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .problem import Problem
+
+FINAL_BARRIER = 1e-9
+_FIRST_BARRIER = 1e-1
+_ACCEPT = 1e-4
+_FLAT = 1e-9
+"""Curvature, relative to the complete-data information, below which a direction is flat."""
+
+
+@dataclass(frozen=True)
+class NewtonResult:
+    """Where Newton's method stopped.
+
+    Attributes
+    ----------
+    params : Tensor
+        (B, P).
+    value : Tensor
+        (B,) log-likelihoods, without barrier.
+    scaled_gradient : Tensor
+        (B,) largest gradient of the Lagrangian over the free coordinates, each in units of its
+        complete-data standard error.
+    n_iter : Tensor
+        (B,).
+    converged, stalled : Tensor
+        (B,) whether the scaled gradient met the tolerance; whether the trust region shrank to
+        nothing first, as it does at a jump of the likelihood.
+    """
+
+    params: Tensor
+    value: Tensor
+    scaled_gradient: Tensor
+    n_iter: Tensor
+    converged: Tensor
+    stalled: Tensor
+
+
+@dataclass
+class _Point:
+    """Objective and derivatives, barrier included, at the current parameters."""
+
+    value: Tensor  # (B,) likelihood
+    objective: Tensor  # (B,) likelihood and barrier; -inf outside
+    gradient: Tensor  # (B, P)
+    hessian: Tensor  # (B, P, P)
+    scale: Tensor  # (B, P) square root of the complete-data information
+    slack: Tensor | None = None  # (B, E)
+    jacobian: Tensor | None = None  # (B, E, P)
+
+    def take(self, keep: Tensor) -> _Point:
+        return _Point(*(None if v is None else v[keep] for v in vars(self).values()))
+
+    def replace(self, where: Tensor, other: _Point) -> None:
+        for mine, others in zip(vars(self).values(), vars(other).values(), strict=True):
+            if mine is not None:
+                mine[where] = others[where]
+
+
+def newton(
+    problem: Problem,
+    params: Tensor,  # (B, P)
+    rows: Tensor,  # (B,)
+    *,
+    tol: float,
+    max_iter: int,
+) -> NewtonResult:
+    """Maximise from each start until the scaled gradient is at most ``tol``."""
+    low, high = problem.bounds(rows)
+    batch = len(params)
+    out = torch.clamp(params, low, high)
+    constrained = problem.min_weight > 0
+    barrier = torch.full((batch,), _FIRST_BARRIER if constrained else 0.0, dtype=out.dtype)
+    dual = torch.zeros(batch, problem.n_experts, dtype=out.dtype)
+    radius = torch.full((batch,), 0.5 * math.sqrt(problem.n_observations), dtype=out.dtype)
+    value = torch.full((batch,), -torch.inf, dtype=out.dtype)
+    scaled = torch.full((batch,), torch.inf, dtype=out.dtype)
+    n_iter = torch.zeros(batch, dtype=torch.long)
+    converged = torch.zeros(batch, dtype=torch.bool)
+    stalled = torch.zeros(batch, dtype=torch.bool)
+
+    active = torch.arange(batch)
+    at = _evaluate(problem, out, rows, barrier, dual)
+    if constrained:
+        assert at.slack is not None
+        dual = barrier[:, None] / at.slack.clamp(min=1e-12)
+        at = _evaluate(problem, out, rows, barrier, dual)
+    for iteration in range(max_iter + 1):
+        theta, lo, hi = out[active], low[active], high[active]
+        free = free_coordinates(theta, at.gradient, lo, hi)
+        residual = (at.gradient.abs() / at.scale).masked_fill(~free, 0.0).amax(-1)
+        value[active], scaled[active] = at.value, residual
+        on_path = residual <= barrier[active].clamp(min=tol)
+        lowered = on_path & (barrier[active] > FINAL_BARRIER)
+        converged[active] = (residual <= tol) & ~lowered
+        stalled[active] = (radius[active] < 1e-10) & ~converged[active]
+        done = converged[active] | stalled[active]
+        if bool(done.all()) or iteration == max_iter:
+            break
+        if bool(lowered.any()):
+            barrier[active[lowered]] = (barrier[active[lowered]] / 20).clamp(min=FINAL_BARRIER)
+            done &= ~lowered
+            at = _evaluate(problem, theta, rows[active], barrier[active], dual[active])
+        if bool(done.any()):
+            active, at = active[~done], at.take(~done)
+            theta, lo, hi = out[active], low[active], high[active]
+        free = free_coordinates(theta, at.gradient, lo, hi)
+
+        move, at_edge = _trust_region_step(at, free, radius[active])
+        new = torch.clamp(theta + move, lo, hi)
+        move = new - theta
+        predicted = (at.gradient * move).sum(-1)
+        predicted += 0.5 * torch.einsum("bp,bpq,bq->b", move, at.hessian, move)
+        new_dual = dual[active]
+        if constrained:
+            new_dual = _dual_step(at, move, dual[active], barrier[active])
+        trial = _evaluate(problem, new, rows[active], barrier[active], new_dual)
+        actual = trial.objective - at.objective
+        noise = 1e-14 * problem.n_observations * (1 + at.value.abs() / problem.n_observations)
+        negligible = (predicted.abs() < 10 * noise) & (actual.abs() < 10 * noise)
+        accept = ((predicted > 0) & (actual >= _ACCEPT * predicted)) | negligible
+        ratio = actual / predicted.clamp(min=1e-300)
+        grow = accept & at_edge & (ratio > 0.75)
+        shrink = ~accept | ((ratio < 0.25) & ~negligible)
+        size = (at.scale * move).norm(dim=-1)
+        radius[active] = torch.where(
+            shrink, 0.25 * torch.minimum(size, radius[active]), radius[active]
+        )
+        radius[active] = torch.where(grow, 2.0 * radius[active], radius[active])
+        out[active] = torch.where(accept[:, None], new, theta)
+        n_iter[active] += 1
+        if constrained:
+            dual[active] = torch.where(accept[:, None], new_dual, dual[active])
+        at.replace(accept, trial)
+    return NewtonResult(out, value, scaled, n_iter, converged, stalled)
+
+
+def free_coordinates(
+    params: Tensor,  # (B, P)
+    gradient: Tensor,  # (B, P)
+    low: Tensor,
+    high: Tensor,
+) -> Tensor:
+    """False where a bound holds a coordinate whose gradient points outward; (B, P)."""
+    return ~(((params <= low) & (gradient < 0)) | ((params >= high) & (gradient > 0)))
+
+
+def scaled_hessian(
+    hessian: Tensor,  # (B, P, P)
+    scale: Tensor,  # (B, P)
+    free: Tensor,  # (B, P)
+) -> Tensor:
+    """Hessian in standard-error units; held coordinates are given curvature -1."""
+    scaled = hessian / (scale.unsqueeze(-1) * scale.unsqueeze(-2))
+    held = ~free
+    scaled = scaled.masked_fill(held.unsqueeze(-1) | held.unsqueeze(-2), 0.0)
+    return scaled - torch.diag_embed(held.to(scaled))
+
+
+def standard_error_units(information: Tensor) -> Tensor:
+    """Square roots (B, P) of the diagonal of the complete-data information, floored."""
+    diagonal = information.diagonal(dim1=-2, dim2=-1)
+    return torch.sqrt(diagonal.clamp(min=1e-12 * diagonal.amax(-1, keepdim=True) + 1e-300))
+
+
+def _trust_region_step(at: _Point, free: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
+    """Maximise the quadratic model within the radius; (B, P) and whether the edge was met."""
+    curvature, vectors = torch.linalg.eigh(-scaled_hessian(at.hessian, at.scale, free))
+    slope = torch.einsum("bpq,bp->bq", vectors, (at.gradient / at.scale).masked_fill(~free, 0.0))
+    curvature = curvature.abs().clamp(min=_FLAT)
+    low = torch.zeros_like(radius)
+    high = slope.norm(dim=-1) / radius
+    at_edge = (slope / curvature).norm(dim=-1) > radius
+    for _ in range(40):  # damping by bisection on its logarithm's scale
+        middle = torch.where(low > 0, torch.sqrt(low * high), high * 1e-3)
+        too_long = (slope / (curvature + middle[:, None])).norm(dim=-1) > radius
+        low, high = torch.where(too_long, middle, low), torch.where(too_long, high, middle)
+    damping = torch.where(at_edge, high, torch.zeros_like(high))
+    step = torch.einsum("bpq,bq->bp", vectors, slope / (curvature + damping[:, None]))
+    return (step / at.scale).masked_fill(~free, 0.0), at_edge
+
+
+def _evaluate(
+    problem: Problem, params: Tensor, rows: Tensor, barrier: Tensor, dual: Tensor
+) -> _Point:
+    ev = problem.evaluate(params, rows, "hessian")
+    assert ev.gradient is not None
+    assert ev.information is not None
+    assert ev.hessian is not None
+    scale = standard_error_units(ev.information)
+    finite = torch.isfinite(ev.value)
+    value = torch.where(finite, ev.value, -torch.inf)
+    if problem.min_weight == 0:
+        gradient = torch.nan_to_num(ev.gradient)
+        hessian = torch.nan_to_num(ev.hessian)
+        return _Point(value, value.clone(), gradient, hessian, torch.nan_to_num(scale, nan=1.0))
+    means, jacobian, tilted = problem.gate_means(params, rows, dual)
+    slack = means - problem.min_weight
+    inside = slack.clamp(min=1e-14)
+    objective = value + barrier * torch.log(inside).sum(-1)
+    objective = torch.where((slack > 0).all(-1), objective, -torch.inf)
+    gradient = ev.gradient + torch.einsum("be,bep->bp", barrier[:, None] / inside, jacobian)
+    assert jacobian is not None
+    assert tilted is not None
+    pull = torch.einsum("be,bep,beq->bpq", dual / inside, jacobian, jacobian)
+    hessian = ev.hessian + tilted - pull
+    return _Point(
+        value,
+        objective,
+        torch.nan_to_num(gradient),
+        torch.nan_to_num(hessian),
+        torch.nan_to_num(scale, nan=1.0),
+        slack,
+        jacobian,
+    )
+
+
+def _dual_step(at: _Point, move: Tensor, dual: Tensor, barrier: Tensor) -> Tensor:
+    """Multipliers after a step, kept near the central path of the slack it leads to."""
+    assert at.slack is not None
+    assert at.jacobian is not None
+    slack = at.slack.clamp(min=1e-300)
+    change = torch.einsum("bep,bp->be", at.jacobian, move)
+    new = (barrier[:, None] - dual * change) / slack
+    centre = barrier[:, None] / (slack + change).clamp(min=0.01 * slack)
+    return torch.clamp(new, centre / 10, centre * 10)

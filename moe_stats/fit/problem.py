@@ -1,0 +1,136 @@
+r"""The optimisation problem: data, gate and the compact parameter set.
+
+.. math::
+    \max_\theta\ \ell(\theta) \quad\text{subject to}\quad
+    \sigma_e \ge \underline\sigma, \quad |\beta_{e}| \le B, \quad
+    \frac1N \sum_n g_e(x_n) \ge \omega \ \text{ for all } e.
+
+The box on the gate leaves its translation free: it holds every gate that *some* translation
+brings inside, that is, whose coefficients differ by at most 2 B between experts.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kernels.gating import Evaluation, GateForm, Layout, Order, evaluate, gate_means
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """R data sets and the parameter set over which each likelihood is maximised.
+
+    Attributes
+    ----------
+    x, y : Tensor
+        (R, D, N) and (R, N), contiguous float64.
+    form : GateForm
+        The gate.
+    n_experts : int
+        E.
+    min_scale : Tensor
+        (R,) lower bound on every scale, in units of y.
+    min_weight : float
+        Lower bound on each expert's mean gate probability; 0 for none.
+    gate_bound : float
+        Bound on the absolute value of every gate parameter; inf for none.
+    """
+
+    x: Tensor
+    y: Tensor
+    form: GateForm
+    n_experts: int
+    min_scale: Tensor
+    min_weight: float = 0.0
+    gate_bound: float = math.inf
+
+    @property
+    def layout(self) -> Layout:
+        return Layout.of(self.form, self.n_experts, self.x.shape[-2])
+
+    @property
+    def n_observations(self) -> int:
+        return self.y.shape[-1]
+
+    def evaluate(self, params: Tensor, rows: Tensor, order: Order) -> Evaluation:
+        """Log-likelihoods of params (B, P) on data sets rows (B,)."""
+        return evaluate(params, self.form, self.x, self.y, rows, order=order)
+
+    def gate_means(
+        self, params: Tensor, rows: Tensor, tilt: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Mean gate probabilities (B, E); given a tilt also their Jacobian (B, E, P) and the
+        Hessian (B, P, P) of the tilted sum."""
+        return gate_means(params, self.form, self.x, rows, tilt)
+
+    def bounds(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Lower and upper bounds (B, P) on the parameters."""
+        layout = self.layout
+        low = self.x.new_full((len(rows), layout.size), -math.inf)
+        high = self.x.new_full((len(rows), layout.size), math.inf)
+        for e in range(self.n_experts):
+            own = slice(e * layout.width, e * layout.width + layout.n_own)
+            low[:, own], high[:, own] = -self.gate_bound, self.gate_bound
+            low[:, layout.scale_index(e)] = torch.log(self.min_scale[rows])
+        return low, high
+
+    def subsample(self, n: int) -> Problem:
+        """The same problem on n rows spread evenly over the data."""
+        keep = torch.linspace(0, self.n_observations - 1, n, dtype=torch.float64).long()
+        x, y = self.x[..., keep].contiguous(), self.y[..., keep].contiguous()
+        return Problem(
+            x, y, self.form, self.n_experts, self.min_scale, self.min_weight, self.gate_bound
+        )
+
+
+def weights_hold(
+    problem: Problem,
+    params: Tensor,  # (B, P)
+    rows: Tensor,  # (B,)
+) -> Tensor:
+    """Whether every mean gate probability exceeds its lower bound; (B,)."""
+    if problem.min_weight == 0:
+        return torch.ones(len(params), dtype=torch.bool)
+    means, _, _ = problem.gate_means(params, rows)
+    return means.amin(-1) > problem.min_weight
+
+
+def make_feasible(
+    problem: Problem,
+    params: Tensor,  # (B, P)
+    rows: Tensor,  # (B,)
+) -> Tensor:
+    """Parameters inside the bounds, the gate flattened until every weight holds.
+
+    A gate that keeps violating ``min_weight`` when flat (an expert the selection rule never
+    picks) is returned as it is; its objective is -inf.
+    """
+    low, high = problem.bounds(rows)
+    params = torch.clamp(params, low, high)
+    gate = problem.layout.gate_indices()
+    for _ in range(12):
+        bad = ~weights_hold(problem, params, rows)
+        if not bool(bad.any()):
+            break
+        shrunk = params.clone()
+        shrunk[:, gate] *= 0.5
+        params = torch.where(bad[:, None], shrunk, params)
+    return params
+
+
+def parameter_names(layout: Layout) -> list[str]:
+    """A name for every position of the flat parameter vector."""
+    features = range(layout.n_features)
+    extra = layout.n_own - layout.n_features
+    own = ["gate intercept", *(f"gate extra {i}" for i in range(1, extra))][:extra]
+    names = []
+    for e in range(layout.n_experts):
+        names += [f"{name}[{e}]" for name in own]
+        names += [f"gate slope[{e}, {d}]" for d in features]
+        names += [f"slope[{e}, {d}]" for d in features]
+        names += [f"intercept[{e}]", f"scale[{e}]"]
+    return names + [f"gate shared[{i}]" for i in range(layout.n_shared)]
