@@ -1,0 +1,53 @@
+"""Figures: stored results in, picture and table out. One file a figure, none simulates.
+
+`render` draws what belongs to a study's kind; `RENDERERS` says which function that is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+RENDERERS = {"rates": "paper_figures.study_rates"}
+"""Kind of study to the module whose ``render`` draws it."""
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What was drawn.
+
+    Attributes
+    ----------
+    files : list of Path
+    summary : DataFrame
+        One row a verdict.
+    headline : str
+        The outcome in a sentence or two.
+    """
+
+    files: list[Path]
+    summary: pd.DataFrame
+    headline: str
+
+
+def render(
+    study: Any, profile: str, table: pd.DataFrame, prepared: dict[str, Any], folder: Path
+) -> Rendered:
+    """Draw the figures of a study from its stored table.
+
+    Raises
+    ------
+    ValueError
+        If there is no figure for the study's kind, or the table is too small to fit a rate.
+    """
+    if study.kind not in RENDERERS:
+        raise ValueError(
+            f"The study's kind must be one of {sorted(RENDERERS)} to be drawn; got {study.kind!r}."
+        )
+    draw: Callable[..., Rendered] = import_module(RENDERERS[study.kind]).render
+    return draw(study, profile, table, prepared, Path(folder))

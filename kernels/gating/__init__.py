@@ -25,7 +25,7 @@ __all__ = ["Evaluation", "GateForm", "Layout", "Order", "evaluate", "gate_means"
 MIN_COMPILED_POINTS = 50_000
 """Models times observations from which the compiled form is used."""
 
-MIN_COMPILED_ROWS = 5_000
+MIN_COMPILED_ROWS = 2_000
 """Observations from which it is used: fits of small data sets end before it has compiled."""
 
 MAX_COMPILED_PARAMETERS = 160

@@ -23,6 +23,9 @@ EM_ROWS = 10_000
 EM_TOL = 1e-2
 """Nats an iteration at which EM hands over."""
 EM_ITER = 60
+PATIENCE = 30
+ABANDON = 20.0
+"""A run this many nats below its data set's best after `PATIENCE` Newton steps is given up."""
 SCREEN_ITER = 10
 """EM steps by which split-and-merge moves are compared."""
 
@@ -68,7 +71,6 @@ def maximize(
     """Maximise each data set's likelihood from its starts, then ``n_rounds`` of moves."""
     best = _best(_climb(problem, starts, tol, max_iter))
     restarts = [best.restarts]
-    idle = 0
     small = _at_most(problem, EM_ROWS)
     for _ in range(n_rounds if problem.n_experts > 1 else 0):
         moves = rearrangements(small, best.params, 4 * starts.shape[1], rngs)
@@ -110,7 +112,22 @@ def _climb(problem: Problem, starts: Tensor, tol: float, max_iter: int) -> Newto
     inside = make_feasible(small, starts.reshape(-1, size), rows)
     basin = em(small, inside, rows, tol=EM_TOL, max_iter=EM_ITER).params
     basin = make_feasible(problem, basin, rows)
-    return _shaped(newton(problem, basin, rows, tol=tol, max_iter=max_iter), n_sets, n_starts)
+    result = newton(problem, basin, rows, tol=tol, max_iter=min(max_iter, PATIENCE))
+    best = torch.nan_to_num(result.value, nan=-torch.inf).view(n_sets, n_starts).amax(1)
+    hopeful = result.value > best[rows] - ABANDON
+    unfinished = torch.nonzero(~result.converged & ~result.stalled & hopeful).ravel()
+    if len(unfinished) and max_iter > PATIENCE:
+        rest = newton(
+            problem,
+            result.params[unfinished],
+            rows[unfinished],
+            tol=tol,
+            max_iter=max_iter - PATIENCE,
+        )
+        for mine, more in zip(vars(result).values(), vars(rest).values(), strict=True):
+            mine[unfinished] = more
+        result.n_iter[unfinished] += PATIENCE
+    return _shaped(result, n_sets, n_starts)
 
 
 def _promising(problem: Problem, moves: Tensor, keep: int) -> Tensor:

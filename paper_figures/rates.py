@@ -1,0 +1,108 @@
+"""Convergence rates of one arm: density distance, Voronoi loss, parameter deviations.
+
+Points are medians over replicates, bands (bars) hold the middle 80% of replicates; solid lines
+are fitted power laws with slope and 95% interval in the legend, dashed lines what was predicted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from theory.assessment import Assessment
+
+from .style import COLOURS, MARKERS, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def rates_figure(assessments: Sequence[Assessment], table: pd.DataFrame, title: str) -> Figure:
+    """Three panels, four where some cells hold several atoms."""
+    from matplotlib.figure import Figure
+
+    by_group = {a.quantity.group: a for a in assessments if a.quantity.group in ("density", "loss")}
+    single = [a for a in assessments if a.quantity.column.endswith("single_largest")]
+    multi = [a for a in assessments if a.quantity.column.endswith("multi_largest")]
+    panels = [p for p in (single, multi) if p]
+    with style():
+        figure = Figure(figsize=(3.3 * (2 + len(panels)), 3.3))
+        axes = figure.subplots(1, 2 + len(panels), squeeze=False)[0]
+        for ax, group, label in zip(
+            axes, ("density", "loss"), ("Hellinger distance", "Voronoi loss"), strict=False
+        ):
+            draw_rate(ax, table, by_group[group], COLOURS[0], MARKERS[0], band=True)
+            draw_prediction(ax, by_group[group])
+            finish(ax, label, "error")
+        for ax, panel in zip(axes[2:], panels, strict=True):
+            for a, colour, marker in zip(panel, COLOURS, MARKERS, strict=False):
+                draw_rate(ax, table, a, colour, marker, name=a.quantity.group.replace("_", " "))
+            for a in {p: a for a in panel for _, p in predictions(a)}.values():
+                draw_prediction(ax, a)
+            size = panel[0].quantity.cell_size
+            cells = "cells with one atom" if multi else "all parameters"
+            if size > 1:
+                cells = f"cells with {size} atoms"
+            finish(ax, f"Largest deviation: {cells}", "deviation (own units)")
+        figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def draw_rate(
+    ax: Axes,
+    table: pd.DataFrame,
+    assessment: Assessment,
+    colour: str,
+    marker: str,
+    *,
+    name: str = "median",
+    band: bool = False,
+) -> None:
+    """Medians with the middle 80% of replicates, and the fitted power law."""
+    curve = assessment.rate.median
+    sizes = np.array(curve.sizes)
+    groups = table.groupby("n")[assessment.quantity.column]
+    low, high = groups.quantile(0.1)[sizes], groups.quantile(0.9)[sizes]
+    values = np.array(curve.values)
+    if band:
+        ax.fill_between(sizes, low, high, color=colour, alpha=0.18, lw=0, label="middle 80%")
+        ax.plot(sizes, values, marker, color=colour)
+    else:
+        bars = np.clip([values - low, high - values], 0, None)
+        ax.errorbar(sizes, values, bars, fmt=marker, color=colour, lw=0.6, alpha=0.9)
+    fitted = np.exp(curve.intercept) * sizes.astype(float) ** curve.slope
+    label = f"{name}: {curve.slope:.2f} [{curve.interval[0]:.2f}, {curve.interval[1]:.2f}]"
+    ax.plot(sizes, fitted, "-", color=colour, marker=marker, markevery=[0], label=label)
+
+
+def predictions(assessment: Assessment) -> list[tuple[str, float]]:
+    """(role, exponent) of what was predicted, controls left out."""
+    found = {v.predicted: role for role, v in assessment.verdicts if role != "control"}
+    return [(role, exponent) for exponent, role in found.items()]
+
+
+def draw_prediction(ax: Axes, assessment: Assessment) -> None:
+    """Dashed reference lines through the first fitted point."""
+    curve = assessment.rate.median
+    sizes = np.array(curve.sizes, dtype=float)
+    start = np.exp(curve.intercept) * sizes[0] ** curve.slope
+    known = {line.get_label() for line in ax.get_lines()}
+    for (role, exponent), dash in zip(predictions(assessment), ("--", ":"), strict=False):
+        label = f"{role}: $n^{{-{exponent:g}}}$"
+        if label not in known:
+            values = start * (sizes / sizes[0]) ** -exponent
+            ax.plot(sizes, values, dash, color="0.25", lw=1.0, label=label)
+
+
+def finish(ax: Axes, title: str, ylabel: str) -> None:
+    """Logarithmic axes, labels, legend."""
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_title(title)
+    ax.set_xlabel("sample size $n$")
+    ax.set_ylabel(ylabel)
+    ax.legend(loc="best")

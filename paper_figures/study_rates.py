@@ -1,0 +1,70 @@
+"""Everything that a study of kind `rates` shows: one rate figure an arm, arms compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from theory.assessment import assess, summary
+
+from . import Rendered
+from .estimators import comparison, estimators_figure
+from .rates import rates_figure
+from .style import save
+
+
+def render(
+    study: Any, profile: str, table: pd.DataFrame, prepared: dict[str, Any], folder: Path
+) -> Rendered:
+    """Draw a rate study; see `paper_figures.render`."""
+    stamp = f"{study.name} {profile}, configuration {study.config_hash}"
+    files: list[Path] = []
+    parts = []
+    good = table[table["status"] == "ok"]
+    for arm in study.setting.arms:
+        rows = good[good["arm"] == arm]
+        assessed = assess(rows, random_state=study.seed)
+        tail = assess(rows, random_state=study.seed, statistic="quantile90")
+        part = pd.concat([summary(assessed), summary(tail)], ignore_index=True)
+        part.insert(0, "arm", arm)
+        parts.append(part)
+        figure = rates_figure(assessed, rows, f"{study.title} ({arm})")
+        files += save(figure, part, folder, f"{profile}-rates-{arm}", stamp)
+    if len(study.setting.arms) > 1:
+        weight = max(arm.min_weight for arm in study.setting.arms.values())
+        figure = estimators_figure(good, weight, f"{study.title}: ways of fitting")
+        files += save(figure, comparison(good, weight), folder, f"{profile}-estimators", stamp)
+    verdicts = pd.concat(parts, ignore_index=True)
+    return Rendered(files, _shown(verdicts), _headline(study, verdicts, table, prepared))
+
+
+def _shown(verdicts: pd.DataFrame) -> pd.DataFrame:
+    """The table for the terminal: medians, the interval in one column."""
+    shown = verdicts[verdicts["statistic"] == "median"].drop(columns="statistic")
+    interval = [f"[{a:.3f}, {b:.3f}]" for a, b in zip(shown["low"], shown["high"], strict=True)]
+    shown = shown.assign(slope=shown["slope"].round(3), interval=interval)
+    return shown[
+        ["arm", "quantity", "role", "question", "predicted", "slope", "interval", "verdict"]
+    ]
+
+
+def _headline(
+    study: Any, verdicts: pd.DataFrame, table: pd.DataFrame, prepared: dict[str, Any]
+) -> str:
+    medians = verdicts[verdicts["statistic"] == "median"]
+    lines = [str(prepared["sentence"])] if prepared.get("sentence") else []
+    for arm, rows in medians.groupby("arm", sort=False):
+        claims = rows[rows["role"] != "control"]["verdict"].value_counts()
+        control = rows[rows["role"] == "control"]["verdict"]
+        lines.append(
+            f"{study.name} ({arm}): {claims.get('consistent', 0)} predictions consistent, "
+            f"{claims.get('inconsistent', 0)} inconsistent, "
+            f"{claims.get('inconclusive', 0)} inconclusive; "
+            f"{(control == 'inconsistent').sum()} of {len(control)} wrong predictions rejected."
+        )
+    failed = int((table["status"] != "ok").sum())
+    unsettled = int((~table["converged"].astype(bool)).sum()) if "converged" in table else 0
+    lines.append(f"{failed} of {len(table)} cells failed, {unsettled} fits did not converge.")
+    return "\n".join(lines)

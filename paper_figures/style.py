@@ -1,0 +1,46 @@
+"""One style for all figures, and the one way they are saved.
+
+Colours are Okabe and Ito's, told apart by the colour-blind; markers repeat what colour says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS = ("o", "s", "^", "D", "v", "P")
+_SHEET = Path(__file__).with_name("moebius.mplstyle")
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw inside this context: the project's style sheet on a canvas without a display."""
+    import matplotlib.style
+
+    with matplotlib.style.context(_SHEET):
+        yield
+
+
+def save(figure: Figure, table: pd.DataFrame, folder: Path, name: str, stamp: str) -> list[Path]:
+    """Write a figure as PDF and PNG and the table it shows as CSV; the stamp goes below.
+
+    Returns
+    -------
+    list of Path
+        The three files.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    figure.text(1.0, -0.02, stamp, ha="right", va="top", fontsize=6, color="0.4")
+    files = [folder / f"{name}.{ending}" for ending in ("pdf", "png", "csv")]
+    for path in files[:2]:
+        figure.savefig(path)
+    table.to_csv(files[2], index=False, float_format="%.8g")
+    return files
