@@ -26,11 +26,13 @@ def rates_figure(assessments: Sequence[Assessment], table: pd.DataFrame, title: 
     from matplotlib.figure import Figure
 
     by_group = {a.quantity.group: a for a in assessments if a.quantity.group in ("density", "loss")}
-    single = [a for a in assessments if a.quantity.column.endswith("single_largest")]
+    single = [
+        a for a in assessments if a.quantity.column.endswith(("mass_deviation", "single_largest"))
+    ]
     multi = [a for a in assessments if a.quantity.column.endswith("multi_largest")]
     panels = [p for p in (single, multi) if p]
     with style():
-        figure = Figure(figsize=(3.3 * (2 + len(panels)), 3.3))
+        figure = Figure(figsize=(3.3 * (2 + len(panels)), 4.2))
         axes = figure.subplots(1, 2 + len(panels), squeeze=False)[0]
         for ax, group, label in zip(
             axes, ("density", "loss"), ("Hellinger distance", "Voronoi loss"), strict=False
@@ -41,8 +43,8 @@ def rates_figure(assessments: Sequence[Assessment], table: pd.DataFrame, title: 
         for ax, panel in zip(axes[2:], panels, strict=True):
             for a, colour, marker in zip(panel, COLOURS, MARKERS, strict=False):
                 draw_rate(ax, table, a, colour, marker, name=a.quantity.group.replace("_", " "))
-            for a in {p: a for a in panel for _, p in predictions(a)}.values():
-                draw_prediction(ax, a)
+            for chosen in {p: a for a in panel for _, p in predictions(a)}.values():
+                draw_prediction(ax, chosen)
             size = panel[0].quantity.cell_size
             cells = "cells with one atom" if multi else "all parameters"
             if size > 1:
@@ -105,4 +107,5 @@ def finish(ax: Axes, title: str, ylabel: str) -> None:
     ax.set_title(title)
     ax.set_xlabel("sample size $n$")
     ax.set_ylabel(ylabel)
-    ax.legend(loc="best")
+    # below the axes, where it hides no data
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), borderaxespad=0.0)

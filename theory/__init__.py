@@ -1,0 +1,29 @@
+"""What the theorems say, as code: losses, distances, predicted exponents, rates and verdicts.
+
+Everything here takes models and tidy tables as arguments and computes in float64; nothing reads
+a store. `voronoi_loss` and `hellinger` measure a fit, `fit_rate` and `verdict` judge how errors
+shrink, `exponent` says what was predicted, `attainable_distance` what is attainable at all.
+"""
+
+from .attainable import AttainableDistance, attainable_distance
+from .distances import Distance, hellinger, total_variation
+from .exponents import exponent
+from .rates import Rate, fit_rate
+from .verdict import Verdict, verdict
+from .voronoi import VoronoiLoss, rbar, voronoi_loss
+
+__all__ = [
+    "AttainableDistance",
+    "Distance",
+    "Rate",
+    "Verdict",
+    "VoronoiLoss",
+    "attainable_distance",
+    "exponent",
+    "fit_rate",
+    "hellinger",
+    "rbar",
+    "total_variation",
+    "verdict",
+    "voronoi_loss",
+]

@@ -18,7 +18,7 @@ from .exponents import exponent
 from .rates import Rate, fit_rate
 from .verdict import Question, Statistic, Verdict, verdict
 
-GROUPS = ("mass", "gate_slope", "slope", "intercept", "variance")
+GROUPS = ("gate_slope", "slope", "intercept", "variance")
 
 
 @dataclass(frozen=True)
@@ -61,17 +61,24 @@ class Assessment:
 
 
 def quantities(table: pd.DataFrame) -> list[Quantity]:
-    """What the table measures: density, loss, and the largest deviation of each group of
-    parameters in cells with one and with several atoms."""
+    """What the table measures: density, loss, masses, and the largest deviation of each group of
+    parameters in cells with one and with several atoms.
+
+    A deviation that is exactly 0 in some fit is left out: the translation of the gate was chosen
+    to make it so, and it says nothing.
+    """
     found = [
         Quantity("hellinger", "Hellinger distance", "density", 1),
         Quantity("voronoi_loss", "Voronoi loss", "loss", 1),
+        Quantity("mass_deviation", "mass", "mass", 1),
     ]
     multi = _multi_size(table)
     for kind, size in (("single", 1), ("multi", multi)):
         for group in GROUPS:
             column = f"{group}_{kind}_largest"
-            if column in table and table[column].notna().mean() > 0.5:
+            if column not in table or table[column].notna().mean() < 0.5:
+                continue
+            if not (table[column] == 0).any():
                 where = "" if multi == 1 else f", {size} atom{'s' * (size > 1)} in the cell"
                 label = f"{group.replace('_', ' ')}{where}"
                 found.append(Quantity(column, label, group, size))

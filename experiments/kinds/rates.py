@@ -134,7 +134,6 @@ class Rates:
 
     def prepare(self, study: Study) -> dict[str, Any]:
         """The smallest distance that the fitted family can attain, by quadrature."""
-        return {"sentence": "stub"}
         from theory import attainable_distance
 
         setting = study.setting
@@ -183,6 +182,8 @@ class Rates:
             random_states=[study.seed_of(n, r, "fit", batch.cells[0].arm) for n, r in keys],
             **arm.model_dump(),
         )
+        loss = voronoi_loss(fit.model, true, order=setting.loss)
+        mass = [torch.nan_to_num(loss.weighted["mass", kind]) for kind in ("single", "multi")]
         distance = hellinger(fit.model, true, law, random_state=study.seed_of(0, 0, "hellinger"))
         columns = {
             "log_likelihood": fit.log_likelihood.tolist(),
@@ -194,7 +195,8 @@ class Rates:
             "least_weight": fit.model.gate_probs(X).mean(-2).amin(-1).tolist(),
             "least_scale": fit.model.experts.scale.amin(-1).tolist(),
             "hellinger": np.atleast_1d(distance.value).tolist(),
-            **voronoi_loss(fit.model, true, order=setting.loss).columns(),
+            "mass_deviation": sum(mass).tolist(),
+            **loss.columns(),
         }
         rows = [
             dict(zip(columns, values, strict=True))

@@ -25,8 +25,8 @@ __all__ = ["Evaluation", "GateForm", "Layout", "Order", "evaluate", "gate_means"
 MIN_COMPILED_POINTS = 50_000
 """Models times observations from which the compiled form is used."""
 
-MIN_COMPILED_ROWS = 2_000
-"""Observations from which it is used: fits of small data sets end before it has compiled."""
+MIN_COMPILED_DATA = 10_000
+"""Observations in all data sets from which it is used: small fits end before it has compiled."""
 
 MAX_COMPILED_PARAMETERS = 160
 """Parameters of a model up to which the unrolled loop compiles in reasonable time."""
@@ -69,7 +69,7 @@ def evaluate(
     rows = default_rows(params, x) if rows is None else rows
     if backend == "auto":
         n = y.shape[-1]
-        large = n >= MIN_COMPILED_ROWS and len(params) * n >= MIN_COMPILED_POINTS
+        large = y.numel() >= MIN_COMPILED_DATA and len(params) * n >= MIN_COMPILED_POINTS
         small_model = layout.size <= MAX_COMPILED_PARAMETERS
         backend = "compiled" if large and small_model and _can_compile(params) else "naive"
     if backend == "compiled":

@@ -29,8 +29,12 @@ from torch import Tensor
 
 from .form import Column, Evaluation, GateForm, Layout, Order
 
-MAX_ELEMENTS = 2**20
-"""Largest temporary of a pass, in numbers (8 MiB in float64)."""
+MAX_ELEMENTS = 2**19
+"""Largest temporary of a pass, in numbers (4 MiB in float64)."""
+
+MIN_CHUNK = 1024
+"""Observations in a chunk below which a batch of models is split instead: products of thin
+matrices are cheaper when they are long."""
 
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -154,11 +158,19 @@ def evaluate(
     pointwise: Callable[..., Terms] = terms,
 ) -> Evaluation:
     """Log-likelihood of B models with derivatives up to ``order``."""
-    batch = len(params)
-    sums = _Sums(params, layout)
+    batch, n = len(params), x.shape[-1]
     per_point = batch * layout.n_experts * (1 if order == "value" else layout.width)
+    if batch > 1 and per_point * min(n, MIN_CHUNK) > MAX_ELEMENTS:
+        halves = (slice(0, batch // 2), slice(batch // 2, batch))
+        return _joined(
+            *(
+                evaluate(params[h], form, x, y, rows[h], layout, order, pointwise=pointwise)
+                for h in halves
+            )
+        )
+    sums = _Sums(params, layout)
     value = params.new_zeros(batch)
-    for part in _chunks(x.shape[-1], per_point):
+    for part in _chunks(n, per_point):
         xs, ys = x[rows, :, part], y[rows, part]
         if order == "value":
             value += torch.logsumexp(log_joint(params, form, xs, ys, layout), -2).sum(-1)
@@ -179,6 +191,11 @@ def evaluate(
         sums.information() if order in ("information", "hessian") else None,
         sums.hessian() if order == "hessian" else None,
     )
+
+
+def _joined(a: Evaluation, b: Evaluation) -> Evaluation:
+    pairs = zip(vars(a).values(), vars(b).values(), strict=True)
+    return Evaluation(*(None if u is None else torch.cat([u, v]) for u, v in pairs))
 
 
 class _Sums:

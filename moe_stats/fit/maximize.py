@@ -23,7 +23,7 @@ EM_ROWS = 10_000
 EM_TOL = 1e-2
 """Nats an iteration at which EM hands over."""
 EM_ITER = 60
-PATIENCE = 30
+PATIENCE = 20
 ABANDON = 20.0
 """A run this many nats below its data set's best after `PATIENCE` Newton steps is given up."""
 SCREEN_ITER = 10

@@ -8,6 +8,7 @@ Each data set draws from a generator of its own, so a start never depends on the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -26,51 +27,59 @@ TOURNAMENT = 64
 """Proposals among which each split-and-merge move is chosen."""
 
 
-def kmeans(problem: Problem, rng: np.random.Generator, row: int) -> Tensor:
-    """Clusters of (x, y) by a few rounds of k-means; hard assignment (E, N)."""
-    points = torch.cat([problem.x[row], problem.y[row][None]]).mT  # (N, D + 1)
-    points = (points - points.mean(0)) / points.std(0).clamp(min=1e-12)
-    centres = points[_choice(rng, len(points), problem.n_experts)]
+@dataclass(frozen=True)
+class _Luck:
+    """The random numbers behind a start, drawn before anything is computed.
+
+    ``seeds`` (B, E) observations, ``picks`` (B, E, M) uniform numbers, ``noise`` (B, E, D) normal.
+    """
+
+    seeds: Tensor
+    picks: Tensor
+    noise: Tensor
+
+    def __getitem__(self, index: Tensor) -> _Luck:
+        return _Luck(self.seeds[index], self.picks[index], self.noise[index])
+
+
+def kmeans(x: Tensor, y: Tensor, luck: _Luck) -> Tensor:
+    """Clusters of (x, y) by a few rounds of k-means; hard assignment (B, E, N)."""
+    points = _standardized(torch.cat([x, y.unsqueeze(1)], dim=1)).mT  # (B, N, D + 1)
+    centres = points.gather(1, luck.seeds.unsqueeze(-1).expand(-1, -1, points.shape[-1]))
     for _ in range(5):
-        nearest = torch.cdist(points, centres).argmin(-1)
-        assigned = _one_hot(nearest, problem.n_experts)
+        assigned = _one_hot(torch.cdist(points, centres).argmin(-1), luck.seeds.shape[-1])
         total = assigned.sum(-1, keepdim=True)
         centres = torch.where(total > 0, assigned @ points / total.clamp(min=1), centres)
     return assigned
 
 
-def lines(problem: Problem, rng: np.random.Generator, row: int) -> Tensor:
+def lines(x: Tensor, y: Tensor, luck: _Luck) -> Tensor:
     """Clusterwise regression: planes through neighbouring points, each point to the nearest."""
-    x, y = problem.x[row], problem.y[row]
-    d, n = x.shape
-    standard = (x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True).clamp(min=1e-12)
-    size = min(n, 2 * (d + 1))
-    experts = []
-    for seed in _choice(rng, n, problem.n_experts):
-        near = (standard - standard[:, seed, None]).square().sum(0).topk(min(n, 10 * size))
-        picked = near.indices[_choice(rng, len(near.indices), size)]
-        member = torch.zeros(1, n, dtype=y.dtype)
-        member[0, picked] = 1.0
-        experts.append(_regressions(x, y, member)[0][0])
-    coefficients = torch.stack(experts)  # (E, D + 1)
+    n, size = y.shape[-1], luck.picks.shape[-1]
+    standard = _standardized(x)
+    seed = standard.gather(2, luck.seeds.unsqueeze(1).expand(-1, x.shape[1], -1))  # (B, D, E)
+    distance = (standard.unsqueeze(2) - seed.unsqueeze(3)).square().sum(1)  # (B, E, N)
+    near = distance.topk(min(n, 10 * size), largest=False).indices
+    picked = near.gather(2, (luck.picks * near.shape[-1]).long())
+    member = torch.zeros_like(distance).scatter_(2, picked, 1.0)
+    coefficients, _ = _regressions(x, y, member)
     for _ in range(5):
-        residual = (y - coefficients @ _with_one(x)).abs()
-        assigned = _one_hot(residual.argmin(0), problem.n_experts)
+        residual = (y.unsqueeze(1) - coefficients @ _with_one(x)).abs()
+        assigned = _one_hot(residual.argmin(1), luck.seeds.shape[-1])
         fitted, _ = _regressions(x, y, assigned)
-        enough = assigned.sum(-1) > d + 1
-        coefficients = torch.where(enough[:, None], fitted, coefficients)
+        enough = assigned.sum(-1, keepdim=True) > x.shape[1] + 1
+        coefficients = torch.where(enough, fitted, coefficients)
     return assigned
 
 
-def partition(problem: Problem, rng: np.random.Generator, row: int) -> Tensor:
-    """Nearest of E random points in x alone; hard assignment (E, N)."""
-    x = problem.x[row]
-    standard = ((x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True).clamp(min=1e-12)).mT
-    centres = standard[_choice(rng, len(standard), problem.n_experts)]
-    return _one_hot(torch.cdist(standard, centres).argmin(-1), problem.n_experts)
+def partition(x: Tensor, y: Tensor, luck: _Luck) -> Tensor:
+    """Nearest of E random points in x alone; hard assignment (B, E, N)."""
+    points = _standardized(x).mT
+    centres = points.gather(1, luck.seeds.unsqueeze(-1).expand(-1, -1, points.shape[-1]))
+    return _one_hot(torch.cdist(points, centres).argmin(-1), luck.seeds.shape[-1])
 
 
-KINDS: dict[str, Callable[[Problem, np.random.Generator, int], Tensor]] = {
+KINDS: dict[str, Callable[[Tensor, Tensor, _Luck], Tensor]] = {
     "kmeans": kmeans,
     "lines": lines,
     "random": partition,
@@ -86,16 +95,29 @@ def draw_starts(
 ) -> Tensor:
     """Starting parameters (R, n_init, P), the kinds taking turns."""
     small = problem.subsample(min(problem.n_observations, MAX_ROWS))
-    starts = [
-        torch.stack(
-            [
-                _parameters(small, gate, KINDS[kinds[i % len(kinds)]](small, rng, row), rng, row)
-                for i in range(n_init)
-            ]
-        )
-        for row, rng in enumerate(rngs)
-    ]
-    return torch.stack(starts)
+    luck = _draw_luck(small, n_init, rngs)
+    rows = torch.arange(len(rngs)).repeat_interleave(n_init)
+    turn = torch.arange(n_init).repeat(len(rngs)) % len(kinds)
+    starts = small.x.new_empty(len(rows), problem.layout.size)
+    for i, kind in enumerate(kinds):
+        mine = torch.nonzero(turn == i).ravel()
+        if len(mine):
+            x, y = small.x[rows[mine]], small.y[rows[mine]]
+            assigned = KINDS[kind](x, y, luck[mine])
+            floor = problem.min_scale[rows[mine]]
+            starts[mine] = _parameters(problem, gate, x, y, assigned, floor, luck[mine].noise)
+    return starts.view(len(rngs), n_init, -1)
+
+
+def _draw_luck(problem: Problem, n_init: int, rngs: Sequence[np.random.Generator]) -> _Luck:
+    (_, d, n), experts = problem.x.shape, problem.n_experts
+    seeds, picks, noise = [], [], []
+    for rng in rngs:
+        for _ in range(n_init):
+            seeds.append(rng.choice(n, size=experts, replace=experts > n))
+            picks.append(rng.random((experts, 2 * (d + 1))))
+            noise.append(rng.standard_normal((experts, d)))
+    return _Luck(*(torch.from_numpy(np.stack(part)) for part in (seeds, picks, noise)))
 
 
 def rearrangements(
@@ -159,39 +181,46 @@ def near(
 
 
 def _parameters(
-    problem: Problem, gate: type[Gate], assigned: Tensor, rng: np.random.Generator, row: int
+    problem: Problem,
+    gate: type[Gate],
+    x: Tensor,
+    y: Tensor,
+    assigned: Tensor,
+    floor: Tensor,
+    noise: Tensor,
 ) -> Tensor:
-    """Parameters (P,) from a hard assignment (E, N)."""
-    x, y = problem.x[row], problem.y[row]
+    """Parameters (B, P) from hard assignments (B, E, N)."""
     coefficients, scale = _regressions(x, y, assigned)
-    scale = torch.maximum(scale, 2 * problem.min_scale[row])
-    share = (assigned.sum(-1) + 1) / (x.shape[-1] + len(assigned))
-    variance = x.var(-1).clamp(min=1e-12)
-    centre = x.mean(-1)
-    centroid = (assigned @ x.mT + centre) / (assigned.sum(-1, keepdim=True) + 1)
-    slope = (centroid - centre) / variance
-    # experts with one centroid would tie: a selection rule needs an order
-    slope = slope + torch.from_numpy(rng.standard_normal(slope.shape)) / variance.sqrt()
+    scale = torch.maximum(scale, 2 * floor.unsqueeze(-1))
+    count = assigned.sum(-1)
+    share = (count + 1) / (x.shape[-1] + assigned.shape[1])
+    variance = x.var(-1).clamp(min=1e-12).unsqueeze(1)  # (B, 1, D)
+    centre = x.mean(-1).unsqueeze(1)
+    centroid = (assigned @ x.mT + centre) / (count.unsqueeze(-1) + 1)
+    # experts with one centroid would tie, and a selection rule needs an order: hence the noise
+    slope = (centroid - centre) / variance + noise / variance.sqrt()
     intercept = torch.log(share) - (slope * centre).sum(-1)
     own, shared = gate.starting_parameters(intercept, slope)
-    bound = problem.gate_bound
-    block = torch.cat(
-        [own.clamp(-bound, bound), coefficients, torch.log(scale).unsqueeze(-1)], dim=-1
-    )
-    return torch.cat([block.flatten(), shared])
+    own = own.clamp(-problem.gate_bound, problem.gate_bound)
+    block = torch.cat([own, coefficients, torch.log(scale).unsqueeze(-1)], dim=-1)
+    return torch.cat([block.flatten(1), shared], dim=-1)
 
 
 def _regressions(x: Tensor, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Weighted least squares for weights (E, N): slopes and intercept (E, D + 1), scale (E,)."""
-    u = _with_one(x)
-    gram = torch.einsum("en,pn,qn->epq", weight, u, u)
-    gram = gram + 1e-6 * torch.eye(len(u), dtype=x.dtype) * gram.diagonal(dim1=-2, dim2=-1).mean(
-        -1
-    )[:, None, None].clamp(min=1e-12)
-    coefficients = ridge_solve(gram, torch.einsum("en,pn,n->ep", weight, u, y))
-    square = (weight * (y - coefficients @ u).square()).sum(-1)
-    scale = torch.sqrt(square / weight.sum(-1).clamp(min=1e-12))
-    return coefficients, torch.where(weight.sum(-1) > len(u), scale, y.std())
+    """Weighted least squares: slopes and intercept (B, E, D + 1), scale (B, E).
+
+    x (B, D, N), y (B, N), weight (B, E, N).
+    """
+    u = _with_one(x).unsqueeze(1)  # (B, 1, D + 1, N)
+    weighted = weight.unsqueeze(2) * u
+    gram = weighted @ u.mT
+    level = gram.diagonal(dim1=-2, dim2=-1).mean(-1).clamp(min=1e-12)
+    gram = gram + 1e-6 * level[..., None, None] * torch.eye(u.shape[2], dtype=x.dtype)
+    coefficients = ridge_solve(gram, (weighted * y[:, None, None]).sum(-1))
+    residual = y.unsqueeze(1) - coefficients @ u.squeeze(1)
+    mass = weight.sum(-1)
+    scale = torch.sqrt((weight * residual.square()).sum(-1) / mass.clamp(min=1e-12))
+    return coefficients, torch.where(mass > u.shape[2], scale, y.std(-1, keepdim=True))
 
 
 def _proposals(
@@ -240,13 +269,13 @@ def _proposals(
     return out
 
 
-def _choice(rng: np.random.Generator, n: int, size: int) -> Tensor:
-    return torch.from_numpy(rng.choice(n, size=min(size, n), replace=size > n))
-
-
 def _one_hot(labels: Tensor, n_experts: int) -> Tensor:
     return torch.nn.functional.one_hot(labels, n_experts).mT.to(torch.float64)
 
 
+def _standardized(x: Tensor) -> Tensor:
+    return (x - x.mean(-1, keepdim=True)) / x.std(-1, keepdim=True).clamp(min=1e-12)
+
+
 def _with_one(x: Tensor) -> Tensor:
-    return torch.cat([x, torch.ones_like(x[:1])])
+    return torch.cat([x, torch.ones_like(x[..., :1, :])], dim=-2)

@@ -84,10 +84,10 @@ class Gate(abc.ABC):
 
     @classmethod
     def starting_parameters(cls, intercept: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
-        """Own (E, Q) and shared (Qs,) parameters whose scores are about
+        """Own (..., E, Q) and shared (..., Qs) parameters whose scores are about
         intercept + slope'x: where estimation starts."""
         own = torch.cat([intercept.unsqueeze(-1), slope], dim=-1)
-        return own, own.new_zeros(0)
+        return own, own.new_zeros(*own.shape[:-2], 0)
 
     @abc.abstractmethod
     def pack(self) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,213 @@
+"""The command line: `moebius list`, `run`, `status`, `figures`.
+
+Thin: each command calls one or two functions and prints. The one place that may import any package
+of the project, inside the commands, so that `moebius list` need not wait for torch.
+"""
+
+import sys
+import warnings
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from . import UserError
+
+app = typer.Typer(
+    help="Simulate, estimate and verify what theory claims about mixtures of experts.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class ProfileOption(StrEnum):
+    """How large a run: from seconds to days."""
+
+    smoke = "smoke"
+    quick = "quick"
+    paper = "paper"
+    beyond = "beyond"
+
+
+_Study = Annotated[str, typer.Argument(help="Name of a shipped study, or path of a TOML file.")]
+_Profile = Annotated[ProfileOption, typer.Option(help="How large a run.")]
+_Out = Annotated[Path, typer.Option(help="Folder of all results.")]
+
+
+@app.command("list")
+def list_() -> None:
+    """List the shipped studies with what each verifies and about how long it takes."""
+    from .study import list_studies
+
+    rows = [
+        [
+            study.name,
+            study.verifies,
+            study.kind,
+            "\n".join(f"{name} {_duration(p.minutes)}" for name, p in study.profiles.items()),
+        ]
+        for study in list_studies()
+    ]
+    _table(["study", "verifies", "kind", "profiles, time on 2 cores"], rows, lines=True)
+
+
+@app.command()
+def run(
+    study: _Study,
+    profile: _Profile = ProfileOption.quick,
+    out: _Out = Path("results"),
+    jobs: Annotated[int, typer.Option(help="Worker processes; -1 for one per core.")] = -1,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Compute batches with a failed cell again.")
+    ] = False,
+) -> None:
+    """Compute what a profile of a study still lacks. Ctrl-C is safe: run again to continue."""
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    from . import runner
+    from .study import load_study
+
+    loaded = load_study(study)
+    console = Console()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[cells]} cells"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(loaded.name, total=None, cells="0")
+
+        def show(now: runner.Progress) -> None:
+            failed = f", {now.cells_failed} failed" if now.cells_failed else ""
+            cells = f"{now.cells_done}/{now.cells_total}{failed}"
+            bar.update(task, total=now.weight_total, completed=now.weight_done, cells=cells)
+
+        summary = runner.run(
+            loaded,
+            profile.value,
+            out,
+            n_jobs=jobs,
+            retry_failed=retry_failed,
+            announce=lambda text: _say(text, console=bar.console),
+            progress=show,
+        )
+    if summary.interrupted:
+        _say(
+            f"Interrupted: {summary.stored} of {summary.cells} cells are stored in {summary.path}; "
+            f"the same command continues from there",
+            "yellow",
+        )
+        raise typer.Exit(130)
+    _say(
+        f"{summary.study} {summary.profile}: {summary.cells} cells, {summary.found} found, "
+        f"{summary.computed} computed in {summary.seconds:.1f} s, {summary.failed} failed; "
+        f"stored in {summary.path}"
+    )
+    if summary.failed:
+        _say("Cells that failed have their reason in 'error'; --retry-failed tries again", "yellow")
+
+
+@app.command()
+def status(
+    study: Annotated[
+        str | None, typer.Argument(help="Name or path of one study; all stored ones by default.")
+    ] = None,
+    out: _Out = Path("results"),
+) -> None:
+    """Show how much of each profile is stored."""
+    from .store import Store, stores_in
+    from .study import load_study
+
+    rows = []
+    for store in stores_in(out) if study is None else [Store(out, load_study(study))]:
+        for name in store.study.profiles:
+            batches = store.study.batches(name)
+            table = store.table(store.done(batches))
+            cells = sum(len(batch.cells) for batch in batches)
+            failed = int((table["status"] == "failed").sum())
+            rows.append(
+                [store.study.name, name, f"{len(table)}/{cells}", str(failed), str(store.path)]
+            )
+    _table(["study", "profile", "cells", "failed", "store"], rows)
+
+
+@app.command()
+def figures(
+    study: _Study,
+    profile: _Profile = ProfileOption.quick,
+    out: _Out = Path("results"),
+) -> None:
+    """Draw the figures of a study from what is stored, with the tables and verdicts behind them."""
+    import paper_figures
+
+    from .store import Store
+    from .study import load_study
+
+    loaded = load_study(study)
+    store = Store(out, loaded)
+    batches = loaded.batches(profile.value)
+    table = store.table(store.done(batches))
+    cells = sum(len(batch.cells) for batch in batches)
+    if table.empty:
+        raise UserError(
+            f"no cell of {loaded.name} {profile.value} is stored in {out}; "
+            f"first: moebius run {study} --profile {profile.value} --out {out}"
+        )
+    if len(table) < cells:
+        _say(f"Only {len(table)} of {cells} cells are stored; the figures show these", "yellow")
+    folder = Path(out) / loaded.name / "figures"
+    rendered = paper_figures.render(loaded, profile.value, table, store.prepared() or {}, folder)
+    summary = rendered.summary
+    _table([str(name) for name in summary.columns], summary.map(_cell).values.tolist())
+    _say(rendered.headline)
+    for path in rendered.files:
+        _say(str(path))
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line; what a user can put right is one red line and exit code 2."""
+    warnings.formatwarning = lambda message, *_, **__: f"Warning: {message}\n"
+    try:
+        app(args=argv, prog_name="moebius")
+    except UserError as error:
+        _say(f"Error: {' '.join(str(error).split())}", "red", Console(stderr=True))
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _say(text: str, style: str | None = None, console: Console | None = None) -> None:
+    console = console or Console()
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def _table(head: list[str], rows: list[list[str]], lines: bool = False) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*head, show_lines=lines)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console().print(table)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _duration(minutes: float) -> str:
+    if minutes < 1:
+        return f"{60 * minutes:.0f} s"
+    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.0f} h"
