@@ -65,7 +65,7 @@ class GaussianMoERegressor(RegressorMixin, BaseEstimator):
     log_likelihood_ : float
         In nats.
     stationarity_ : Stationarity
-        Certificate of what was reached; computed when first asked for.
+        Certificate of what was reached; computed when asked for.
     status_ : str
         How the fit ended, in a sentence.
     not_identified_ : tuple of str
@@ -193,9 +193,7 @@ class GaussianMoERegressor(RegressorMixin, BaseEstimator):
     def stationarity_(self) -> Stationarity:
         """Certificate of a stationary point; see `Stationarity`."""
         check_is_fitted(self, "model_")
-        if not hasattr(self, "_stationarity") or self._stationarity[0] is not self._mle:
-            self._stationarity = (self._mle, self._mle.stationarity())
-        return self._stationarity[1]
+        return self._mle.stationarity()
 
     @property
     def not_identified_(self) -> tuple[str, ...]:

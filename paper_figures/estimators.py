@@ -59,6 +59,7 @@ def estimators_figure(table: pd.DataFrame, supposed_weight: float, title: str) -
             ylabel="share, 95% interval",
         )
         for ax in axes.flat:
+            ax.xaxis.set_minor_formatter("")
             ax.legend(loc="best")
         figure.suptitle(title, fontsize=11)
     return figure

@@ -46,7 +46,7 @@ def rates_figure(assessments: Sequence[Assessment], table: pd.DataFrame, title: 
             for chosen in {p: a for a in panel for _, p in predictions(a)}.values():
                 draw_prediction(ax, chosen)
             size = panel[0].quantity.cell_size
-            cells = "cells with one atom" if multi else "all parameters"
+            cells = "cells with one atom, mass" if multi else "all parameters"
             if size > 1:
                 cells = f"cells with {size} atoms"
             finish(ax, f"Largest deviation: {cells}", "deviation (own units)")
@@ -78,7 +78,7 @@ def draw_rate(
         ax.errorbar(sizes, values, bars, fmt=marker, color=colour, lw=0.6, alpha=0.9)
     fitted = np.exp(curve.intercept) * sizes.astype(float) ** curve.slope
     label = f"{name}: {curve.slope:.2f} [{curve.interval[0]:.2f}, {curve.interval[1]:.2f}]"
-    ax.plot(sizes, fitted, "-", color=colour, marker=marker, markevery=[0], label=label)
+    ax.plot(sizes, fitted, "-", color=colour, marker=marker, markevery=[], label=label)
 
 
 def predictions(assessment: Assessment) -> list[tuple[str, float]]:
@@ -104,6 +104,7 @@ def finish(ax: Axes, title: str, ylabel: str) -> None:
     """Logarithmic axes, labels, legend."""
     ax.set_xscale("log")
     ax.set_yscale("log")
+    ax.xaxis.set_minor_formatter("")
     ax.set_title(title)
     ax.set_xlabel("sample size $n$")
     ax.set_ylabel(ylabel)

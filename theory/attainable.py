@@ -14,23 +14,24 @@ may reach 0 far away, by duplicating an expert.
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from moe_stats import Design, GateTemplate, GaussianMoE
 
-from .closest import Array, Family, Region, Target
+from .closest import Family, Target
+from .copies import candidate, centred, copies, moved_apart, neighbourhood, sharings
 from .distances import double, hellinger
 from .voronoi import voronoi_loss
 
 ATTAINED = 1e-4
 """E_X h below which the truth counts as attained: optimisation from a start with h > 0 ends there
 or below when the infimum is 0. By construction h is 1e-8 or less."""
+
+_N_CANDIDATES = 192
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,8 +170,8 @@ def attainable_distance(
     >>> found.near < 1e-8, found.near_cells
     (True, (0, 0, 1))
     """
-    truth = double(truth)
     _check(truth, n_experts, gate, min_weight)
+    truth = centred(double(truth), gate_bound)
     smallest = float(truth.experts.scale.min())
     family = Family(
         gate,
@@ -184,7 +185,7 @@ def attainable_distance(
     target = Target(truth, design, family, int(rng.integers(2**31)))
     splits: list[Split] = []
     if near and n_experts >= truth.n_experts:
-        splits = [_copy(target, cells, radius) for cells in _sharings(truth, n_experts)]
+        splits = [_copy(target, cells, radius) for cells in sharings(truth, n_experts)]
         if min(s.copies for s in splits) > ATTAINED:
             splits = [_split(target, s, radius, rng) for s in splits]
         splits.sort(key=lambda s: s.value)
@@ -208,7 +209,7 @@ def attainable_distance(
         everywhere_cells=_cells(model, truth) if everywhere else None,
         splits=tuple(splits),
         radius=radius,
-        sentence=_sentence(family, nearest, furthest, cells, splits),
+        sentence=_sentence(family, radius, nearest, furthest, cells, splits),
     )
 
 
@@ -234,58 +235,23 @@ def _check(truth: GaussianMoE, n_experts: int, gate: GateTemplate, min_weight: f
         )
 
 
-def _sharings(truth: GaussianMoE, n_experts: int) -> list[tuple[int, ...]]:
-    """Every way to give each true atom one fitted atom and share out the others."""
-    every = range(truth.n_experts)
-    extras = itertools.combinations_with_replacement(every, n_experts - truth.n_experts)
-    return [tuple(sorted((*every, *extra))) for extra in extras]
-
-
-def _copies(truth: GaussianMoE, family: Family, cells: tuple[int, ...]) -> Array:
-    """Flat parameters of a model whose atoms are copies of true ones, sharing their masses."""
-    pick, layout = list(cells), family.layout
-    own, shared = truth.gate.pack()
-    own = own[pick].clone()
-    if family.gate.form().extra_parameters:  # the first own parameter is the intercept
-        counts = torch.tensor([pick.count(j) for j in pick], dtype=torch.float64)
-        own[:, 0] -= torch.log(counts)
-    e = truth.experts
-    parts = [own, e.slope[pick], e.intercept[pick, None], torch.log(e.scale)[pick, None]]
-    flat = torch.cat([torch.cat(parts, -1).flatten(), shared])
-    assert flat.numel() == layout.size
-    return flat.numpy().copy()
-
-
-def _region(target: Target, exact: Array, cells: tuple[int, ...], radius: float) -> Region:
-    """Every atom near its true one, every cell's mass near the true one."""
-    family, layout = target.family, target.family.layout
-    everything = family.region()
-    low, high = everything.low, everything.high
-    n_free = family.gate.form().extra_parameters  # masses are bounded cell by cell
-    for e in range(family.n_experts):
-        atom = slice(e * layout.width + n_free, (e + 1) * layout.width)
-        low[atom] = np.maximum(low[atom], exact[atom] - radius)
-        high[atom] = np.minimum(high[atom], exact[atom] + radius)
-    members = torch.nn.functional.one_hot(torch.tensor(cells), target.truth.n_experts)
-    log_mass = target.truth.gate.atoms()[0]
-    return Region(low, high, members.mT.to(log_mass), log_mass, radius)
-
-
 def _copy(target: Target, cells: tuple[int, ...], radius: float) -> Split:
-    exact = _copies(target.truth, target.family, cells)
-    region = _region(target, exact, cells, radius)
+    exact = copies(target.truth, target.family, cells)
+    region = neighbourhood(target, exact, cells, radius)
     exact = region.clip(exact)
-    value = target.distance(exact, region)
+    value = math.inf if region.empty else target.distance(exact, region)
     return Split(cells, value, value, target.family.model(exact))
 
 
 def _split(target: Target, split: Split, radius: float, rng: np.random.Generator) -> Split:
     """The best near these copies."""
     family, cells = target.family, split.cells
-    exact = _copies(target.truth, family, cells)
-    region = _region(target, exact, cells, radius)
+    exact = copies(target.truth, family, cells)
+    region = neighbourhood(target, exact, cells, radius)
+    if region.empty:
+        return split
     best, value = region.clip(exact), split.copies
-    for start in _apart(family, exact, cells, radius, rng):
+    for start in moved_apart(family, exact, cells, radius, rng):
         params, reached = target.descend(start, region)
         if reached < value:
             best, value = params, reached
@@ -293,28 +259,6 @@ def _split(target: Target, split: Split, radius: float, rng: np.random.Generator
             break
     best, value = target.finish(exact, best, value, region)
     return Split(cells, split.copies, value, family.model(best))
-
-
-def _apart(
-    family: Family,
-    exact: Array,
-    cells: tuple[int, ...],
-    radius: float,
-    rng: np.random.Generator,
-) -> list[Array]:
-    """Copies moved apart in both orders of the gate's ranking, the first keeping most of the mass:
-    a search does not cross a change of order by itself. Then a random start."""
-    layout, n_free = family.layout, family.gate.form().extra_parameters
-    starts = []
-    for sign in (1.0, -1.0):
-        start = exact + 0.02 * radius * rng.normal(size=exact.shape)
-        for e, j in enumerate(cells):
-            place = cells[:e].count(j) - (cells.count(j) - 1) / 2  # -1/2, 1/2 for two copies
-            first = e * layout.width
-            start[first : first + n_free] -= 0.6 * place
-            start[first + n_free : first + layout.n_own] += sign * 0.4 * radius * place
-        starts.append(start)
-    return [*starts, exact + 0.5 * radius * rng.uniform(-1, 1, exact.shape)]
 
 
 def _search(
@@ -326,7 +270,7 @@ def _search(
 ) -> tuple[float, GaussianMoE | None]:
     """Local searches from the best of many random candidates, and from where near ended."""
     family, region = target.family, target.family.region()
-    candidates = np.stack([_candidate(target, rng) for _ in range(_N_CANDIDATES)])
+    candidates = np.stack([candidate(target, rng) for _ in range(_N_CANDIDATES)])
     order = np.argsort(target.screen(region.clip(candidates)))
     starts = [] if model is None else [model.to_params().numpy()]
     starts += list(candidates[order[:n_starts]])
@@ -343,24 +287,6 @@ def _search(
     return value, model
 
 
-_N_CANDIDATES = 192
-
-
-def _candidate(target: Target, rng: np.random.Generator) -> Array:
-    """Experts drawn from the true ones, each at least once if they fit in, with a random gate."""
-    truth, family = target.truth, target.family
-    k, true = family.n_experts, truth.n_experts
-    cells = [*rng.permutation(true)[:k], *rng.integers(true, size=max(0, k - true))]
-    flat = _copies(truth, family, tuple(int(j) for j in rng.permutation(cells)))
-    layout = family.layout
-    own, _ = truth.gate.pack()
-    spread = own.std(0, correction=0).numpy() + 0.1
-    for e in range(k):
-        gate = slice(e * layout.width, e * layout.width + layout.n_own)
-        flat[gate] += rng.choice([0.3, 1.0, 2.0]) * spread * rng.normal(size=layout.n_own)
-    return flat
-
-
 def _cells(model: GaussianMoE | None, truth: GaussianMoE) -> tuple[int, ...] | None:
     if model is None:
         return None
@@ -369,6 +295,7 @@ def _cells(model: GaussianMoE | None, truth: GaussianMoE) -> tuple[int, ...] | N
 
 def _sentence(
     family: Family,
+    radius: float,
     near: float,
     everywhere: float,
     cells: tuple[int, ...] | None,
@@ -384,7 +311,8 @@ def _sentence(
         shared = ",".join(str(j + 1) for j in cells)
         how = "is attained" if near < ATTAINED else "is not attained"
         parts.append(
-            f"near its atoms the truth {how}, E_X h = {near:.2g} (fitted atoms at true {shared})"
+            f"within {radius:g} of its atoms the truth {how}, E_X h = {near:.2g} "
+            f"(fitted atoms at true {shared})"
         )
         others = [s for s in splits[1:] if s.value > ATTAINED]
         if near < ATTAINED and others:

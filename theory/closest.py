@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize
+from scipy.optimize import Bounds, minimize
 from torch import Tensor
 
 from kernels.gating import Layout, naive
@@ -100,6 +100,10 @@ class Region:
     members: Tensor | None = None
     log_mass: Tensor | None = None
     radius: float = math.inf
+
+    @property
+    def empty(self) -> bool:
+        return bool((self.low > self.high).any())
 
     def clip(self, params: Array) -> Array:
         return np.clip(params, self.low, self.high)
@@ -220,11 +224,12 @@ class Target:
         """What a simplex search adds where a boundary moved on the way from a start."""
         if not 1e-6 < value < math.inf or not self._boundary_moved(start, params):
             return params, value
+        options: Any = {"maxfev": 250, "xatol": 1e-6, "fatol": 1e-8, "adaptive": True}
         found = minimize(
             lambda p: self.distance(region.clip(p), region),
             params,
             method="Nelder-Mead",
-            options={"maxfev": 250, "xatol": 1e-6, "fatol": 1e-8, "adaptive": True},
+            options=options,
         )
         return region.clip(found.x), float(found.fun)
 
@@ -243,15 +248,15 @@ class Target:
             (gradient,) = torch.autograd.grad(loss, params)
             return float(loss.detach()), gradient[0].nan_to_num().numpy()
 
-        options = {
+        options: Any = {
             "maxiter": max_iter,
             "maxfun": 2 * max_iter,
             "ftol": 1e-13,
             "gtol": 1e-9,
             "maxcor": 30,
         }
-        bounds = np.stack([region.low, region.high], axis=1)
-        found = minimize(
+        bounds = Bounds(region.low, region.high)
+        found: Any = minimize(
             objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options
         )
         return np.asarray(found.x, dtype=np.float64)
@@ -261,5 +266,5 @@ class Target:
             return False
         ends = self.design.quadrature(2)[0]
         low, high = float(ends.min()), float(ends.max())
-        sets = [changes(self.family.model(p).gate, low, high)[0][0] for p in (start, end)]
-        return len(sets[0]) != len(sets[1]) or not np.allclose(*sets, atol=1e-6)
+        before, after = (changes(self.family.model(p).gate, low, high)[0][0] for p in (start, end))
+        return len(before) != len(after) or not np.allclose(before, after, atol=1e-6)

@@ -37,8 +37,9 @@ from torch import Tensor
 
 from moe_stats import GaussianMoE, MixingMeasure
 
+from .cells import Problem
 from .identified import identified_gate
-from .translations import Problem, least_translation
+from .translations import least_translation
 
 Power = Callable[[int], float]
 
@@ -299,7 +300,7 @@ def voronoi_loss(
     mass = found.factor.unsqueeze(-1) * weight
     shift = found.shift
     if anchor == "single":
-        shift = problem.anchored(found, own_size == 1)
+        shift = problem.anchored(shift, found.cells, own_size == 1)
     elif anchor != "infimum":
         raise ValueError(f"The 'anchor' parameter must be 'single' or 'infimum'; got {anchor!r}.")
     shifts = dict(zip(moved, problem.split(shift), strict=True))

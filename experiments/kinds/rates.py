@@ -93,7 +93,7 @@ def truth(setting: RatesSetting) -> Any:
     from moe_stats import GaussianMoE, LinearExperts
     from moe_stats.gates import GATES
 
-    t = setting.truth
+    t: Any = setting.truth
     gate = _known_gate(t.gate.name, GATES)(t.gate_intercept, t.gate_slope, **t.gate.options)
     return GaussianMoE(gate, LinearExperts(t.slope, t.intercept, t.scale))
 
@@ -183,7 +183,8 @@ class Rates:
             **arm.model_dump(),
         )
         loss = voronoi_loss(fit.model, true, order=setting.loss)
-        mass = [torch.nan_to_num(loss.weighted["mass", kind]) for kind in ("single", "multi")]
+        mass = sum(torch.nan_to_num(loss.weighted["mass", kind]) for kind in ("single", "multi"))
+        no_empty_cell = (loss.cell_sizes > 0).all(-1)
         distance = hellinger(fit.model, true, law, random_state=study.seed_of(0, 0, "hellinger"))
         columns = {
             "log_likelihood": fit.log_likelihood.tolist(),
@@ -195,7 +196,7 @@ class Rates:
             "least_weight": fit.model.gate_probs(X).mean(-2).amin(-1).tolist(),
             "least_scale": fit.model.experts.scale.amin(-1).tolist(),
             "hellinger": np.atleast_1d(distance.value).tolist(),
-            "mass_deviation": sum(mass).tolist(),
+            "mass_deviation": torch.where(no_empty_cell, mass, torch.nan).tolist(),
             **loss.columns(),
         }
         rows = [

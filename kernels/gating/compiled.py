@@ -16,6 +16,7 @@ import math
 import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ from torch import Tensor
 from . import naive
 from .form import Column, Evaluation, GateForm, Layout, Order
 
-_OPTIONS = {
+_OPTIONS: dict[str, Any] = {
     "realize_opcount_threshold": 10**6,
     "realize_reads_threshold": 10**6,
     "max_fusion_size": 10**6,

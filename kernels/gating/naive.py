@@ -23,6 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -194,8 +195,10 @@ def evaluate(
 
 
 def _joined(a: Evaluation, b: Evaluation) -> Evaluation:
-    pairs = zip(vars(a).values(), vars(b).values(), strict=True)
-    return Evaluation(*(None if u is None else torch.cat([u, v]) for u, v in pairs))
+    fields: dict[str, Any] = {}
+    for name, part in vars(a).items():
+        fields[name] = None if part is None else torch.cat([part, getattr(b, name)])
+    return Evaluation(**fields)
 
 
 class _Sums:

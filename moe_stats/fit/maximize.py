@@ -8,7 +8,7 @@ split-and-merge moves, and the best of everything is kept.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -78,7 +78,7 @@ def maximize(
         challenger = _best(_climb(problem, promising, tol, max_iter))
         restarts.append(challenger.restarts)
         best = _better(best, challenger)
-    return Optimum(*list(vars(best).values())[:-1], restarts=torch.cat(restarts, dim=1))
+    return replace(best, restarts=torch.cat(restarts, dim=1))
 
 
 def maximize_by_em(
@@ -155,7 +155,8 @@ def _best(result: NewtonResult) -> Optimum:
     rank = torch.where(nearly & result.converged, torch.inf, value)
     winner = rank.argmax(1)
     sets = torch.arange(len(value))
-    return Optimum(*(v[sets, winner] for v in vars(result).values()), restarts=value)
+    chosen = {name: v[sets, winner] for name, v in vars(result).items()}
+    return Optimum(**chosen, restarts=value)
 
 
 def _better(a: Optimum, b: Optimum) -> Optimum:

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -78,7 +79,8 @@ class _Point:
     jacobian: Tensor | None = None  # (B, E, P)
 
     def take(self, keep: Tensor) -> _Point:
-        return _Point(*(None if v is None else v[keep] for v in vars(self).values()))
+        kept: dict[str, Any] = {name: v if v is None else v[keep] for name, v in vars(self).items()}
+        return _Point(**kept)
 
     def replace(self, where: Tensor, other: _Point) -> None:
         for mine, others in zip(vars(self).values(), vars(other).values(), strict=True):

@@ -225,7 +225,7 @@ def test_weight_floor_holds_and_satisfies_kkt():
     normals = (jacobian[0, binding] / units).mT
     multipliers = torch.linalg.lstsq(normals, -(gradient / units)[:, None]).solution[:, 0]
     residual = gradient / units + normals @ multipliers
-    assert float(residual.abs().max()) < 1e-5
+    assert float(residual.abs().max()) < GRADIENT
     assert bool((multipliers > 0).all())
     free = fit_mle(X, y, n_experts=3, random_states=[0])
     assert float(free.log_likelihood) > float(fit.log_likelihood)
@@ -326,22 +326,22 @@ def test_oracle_starts_follow_the_published_protocol():
     assert float(best.log_likelihood - exact.log_likelihood) == pytest.approx(0, abs=1e-3)
 
 
-def high_effort(X, y, n_experts, n_init):
-    runs = [
-        fit_mle(X, y, n_experts=n_experts, n_init=n_init, n_rounds=4, random_states=[99]),
-        fit_mle(X, y, n_experts=n_experts, init="oracle", truth=TRUTH, random_states=[7]),
-    ]
-    if n_experts == 2:
-        runs.append(fit_mle(X, y, n_experts=2, init=TRUTH, random_states=[5]))
-    return max(float(run.log_likelihood) for run in runs)
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_eight_starts_reach_the_optimum_at_ten_thousand(seed):
+    """The optimum: the best of the truth, and of twice the starts and rounds. Every value is
+    that of the model returned, computed apart from the fit's own passes."""
     X, y = data(n=10_000, seed=100 + seed)
-    fit = fit_mle(X, y, n_experts=2, n_init=8, random_states=[seed])
-    assert bool(fit.converged.all())
-    assert float(fit.log_likelihood) >= high_effort(X, y, 2, 16) - 1e-3
+    efforts = [
+        {"n_init": 8, "random_states": [seed]},
+        {"n_init": 16, "n_rounds": 4, "random_states": [99]},
+        {"init": TRUTH, "random_states": [5]},
+    ]
+    fits = [fit_mle(X, y, n_experts=2, **effort) for effort in efforts]
+    values = [float(fit.model.log_prob(y, X).sum()) for fit in fits]
+    for fit, value in zip(fits, values, strict=True):
+        assert float(fit.log_likelihood) == pytest.approx(value, rel=1e-12)
+        assert bool(fit.converged.all())
+    assert values[0] >= max(values) - 1e-3
 
 
 @pytest.mark.slow

@@ -125,6 +125,7 @@ def test_too_few_selected_attain_the_truth_far_away_but_not_near():
         assert abs(float(mass - TOPK.gate.intercept[j])) <= 0.1 * 1.002
 
 
+@pytest.mark.slow
 def test_searched_values_respect_bounds():
     two = GaussianMoE(
         TopKGate(array(0, 0), array([2], [-1]), top_k=1, rank="slope"),
@@ -150,7 +151,7 @@ def test_searched_values_respect_bounds():
         assert float(model.experts.scale.min()) >= 0.35 - 1e-12
     # control: a wider gate comes closer, as it switches off the unwanted expert
     wider = attainable_distance(
-        two, BOTH_SIGNS, n_experts=3, gate=top(2), gate_bound=100.0, n_starts=1
+        two, BOTH_SIGNS, n_experts=3, gate=top(2), gate_bound=100.0, n_starts=1, near=False
     )
     assert wider.everywhere < found.everywhere
 
@@ -193,6 +194,23 @@ def test_bad_arguments_are_refused(options, message):
     arguments = {"n_experts": 3, "gate": top(2), **options}
     with pytest.raises(ValueError, match=message):
         attainable_distance(TOPK, BOTH_SIGNS, **arguments)
+
+
+def test_a_gate_bound_counts_up_to_translation():
+    found = attainable_distance(
+        SOFTMAX, Uniform(0, 1), n_experts=2, gate=SoftmaxGate.template(), gate_bound=13.0
+    )
+    assert found.near < BY_CONSTRUCTION
+    # control: slopes that differ by 25 do not fit in
+    tight = attainable_distance(
+        SOFTMAX,
+        Uniform(0, 1),
+        n_experts=2,
+        gate=SoftmaxGate.template(),
+        gate_bound=10.0,
+        everywhere=False,
+    )
+    assert not tight.near < ATTAINED
 
 
 def test_a_batch_of_truths_is_refused():

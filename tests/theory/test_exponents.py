@@ -1,0 +1,40 @@
+"""Predicted exponents: the digest's table, entry by entry."""
+
+import pytest
+
+from theory import exponent
+
+
+@pytest.mark.parametrize("group", ["mass", "gate_slope", "slope", "intercept", "variance"])
+def test_a_cell_with_one_atom_is_parametric(group):
+    assert exponent(group, 1) == exponent(group, 1, source="derived") == 0.5
+
+
+@pytest.mark.parametrize(
+    ("group", "published", "derived"),
+    [
+        ("gate_slope", 1 / 8, 1 / 4),
+        ("slope", 1 / 4, 1 / 4),
+        ("intercept", 1 / 8, 1 / 8),
+        ("variance", 1 / 4, 1 / 4),
+    ],
+)
+def test_a_cell_with_two_atoms(group, published, derived):
+    assert exponent(group, 2) == published
+    assert exponent(group, 2, source="derived") == derived
+
+
+def test_three_atoms_follow_rbar_six():
+    assert exponent("intercept", 3) == pytest.approx(1 / 12)
+    assert exponent("variance", 3) == pytest.approx(1 / 6)
+    assert exponent("gate_slope", 3, source="derived") == 0.25
+
+
+def test_nothing_is_derived_when_every_cell_is_over_fitted():
+    with pytest.raises(ValueError, match="every cell is over-fitted"):
+        exponent("gate_slope", 2, source="derived", free_cell=False)
+
+
+def test_unknown_group_is_named():
+    with pytest.raises(ValueError, match="got 'tau'"):
+        exponent("tau", 1)
