@@ -194,10 +194,11 @@ def _say(text: str, style: str | None = None, console: Console | None = None) ->
 
 
 def _table(head: list[str], rows: list[list[str]], lines: bool = False) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*head, show_lines=lines)
+    table = Table(*head, show_lines=lines, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     Console().print(table)

@@ -12,10 +12,12 @@ from torch import Tensor
 def as_tensor(name: str, value: Any, *, like: Tensor | None = None) -> Tensor:
     """A finite floating-point tensor; Python numbers and integers become float64."""
     try:
+        if not isinstance(value, Tensor | np.ndarray):
+            value = np.asarray(value, dtype=np.float64)
         tensor = torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"The {name!r} parameter must be numeric; got {value!r}.") from error
-    if not isinstance(value, Tensor | np.ndarray) or not tensor.is_floating_point():
+    if not tensor.is_floating_point():
         tensor = tensor.to(torch.float64)
     if like is not None:
         tensor = tensor.to(like)

@@ -160,8 +160,8 @@ class GaussianMoERegressor(RegressorMixin, BaseEstimator):
                 f"{X[0, constant[0]]!r}."
             )
         self._mle: MLE = fit_mle(
-            torch.from_numpy(X)[None],
-            torch.from_numpy(y)[None],
+            torch.tensor(X)[None],
+            torch.tensor(y)[None],
             n_experts=self.n_experts,
             gate=self.gate,
             n_init=self.n_init,
@@ -203,21 +203,28 @@ class GaussianMoERegressor(RegressorMixin, BaseEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """Conditional mean of y at each row of X; (N,), in units of y."""
-        return self.model_.mean(self._features(X)).numpy()
+        X = self._features(X)
+        return self.model_.mean(X).numpy()
 
     def predict_dist(self, X: Any) -> PredictiveDistribution:
         """Conditional distribution of y at each row of X."""
-        return PredictiveDistribution(self.model_, self._features(X))
+        X = self._features(X)
+        return PredictiveDistribution(self.model_, X)
 
-    def predict_proba(self, X: Any) -> np.ndarray:
+    def gate_probs(self, X: Any) -> np.ndarray:
         """Gate probability of each expert at each row of X; (N, E)."""
-        return self.model_.gate_probs(self._features(X)).numpy()
+        X = self._features(X)
+        return self.model_.gate_probs(X).numpy()
+
+    def responsibilities(self, X: Any, y: Any) -> np.ndarray:
+        """Probability that each expert made y, given its row of X; (N, E)."""
+        X = self._features(X)
+        return self.model_.responsibilities(X, torch.tensor(np.asarray(y, float))).numpy()
 
     def log_prob(self, X: Any, y: Any) -> np.ndarray:
         """Log density of each y given its row of X; (N,), in nats."""
-        return self.model_.log_prob(
-            torch.as_tensor(np.asarray(y, float)), self._features(X)
-        ).numpy()
+        X = self._features(X)
+        return self.model_.log_prob(torch.tensor(np.asarray(y, float)), X).numpy()
 
     def bic(self, X: Any, y: Any) -> float:
         """Bayesian information criterion; lower is better.
@@ -232,17 +239,14 @@ class GaussianMoERegressor(RegressorMixin, BaseEstimator):
         return self._criterion(X, y, 2.0)
 
     def _criterion(self, X: Any, y: Any, price: float) -> float:
-        params = self.model_.to_params().numel()
-        redundant = sum(
-            1 if name == "log_weight" else self.n_features_in_
-            for name in self.model_.gate.translates
-        )
-        return -2 * float(self.log_prob(X, y).sum()) + price * (params - redundant)
+        redundant = self.model_.gate.n_translations(self.n_features_in_)
+        identified = self.model_.to_params().numel() - redundant
+        return -2 * float(self.log_prob(X, y).sum()) + price * identified
 
     def _features(self, X: Any) -> torch.Tensor:
         check_is_fitted(self, "model_")
         X = validate_data(self, _to_numpy(X), dtype=np.float64, reset=False)
-        return torch.from_numpy(X)
+        return torch.tensor(X)
 
 
 @dataclass(frozen=True, eq=False)

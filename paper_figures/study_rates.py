@@ -41,13 +41,34 @@ def render(
 
 
 def _shown(verdicts: pd.DataFrame) -> pd.DataFrame:
-    """The table for the terminal: medians, the interval in one column."""
-    shown = verdicts[verdicts["statistic"] == "median"].drop(columns="statistic")
-    interval = [f"[{a:.3f}, {b:.3f}]" for a, b in zip(shown["low"], shown["high"], strict=True)]
-    shown = shown.assign(slope=shown["slope"].round(3), interval=interval)
-    return shown[
-        ["arm", "quantity", "role", "question", "predicted", "slope", "interval", "verdict"]
-    ]
+    """The table for the terminal: one row a quantity, medians only, a column a question."""
+    rows = []
+    medians = verdicts[verdicts["statistic"] == "median"]
+    for (arm, quantity), part in medians.groupby(["arm", "quantity"], sort=False):
+        first = part.iloc[0]
+        answers = {
+            (role, question): f"{status} ({-predicted:g})"
+            for role, question, status, predicted in zip(
+                part["role"], part["question"], part["verdict"], part["predicted"], strict=True
+            )
+        }
+        rows.append(
+            {
+                "arm": arm,
+                "quantity": quantity,
+                "slope": f"{first['slope']:.3f}",
+                "95% interval": f"{first['low']:.3f}, {first['high']:.3f}",
+                "bound holds": answers[("published", "bound")],
+                "bound is sharp": answers[("published", "sharp")],
+                "derived is sharp": answers.get(("derived", "sharp"), ""),
+                "wrong on purpose": answers[("control", "sharp")],
+            }
+        )
+    shown = pd.DataFrame(rows)
+    silent = [column for column in shown if (shown[column] == "").all()]
+    if shown["arm"].nunique() == 1:
+        silent.append("arm")
+    return shown.drop(columns=silent)
 
 
 def _headline(

@@ -28,6 +28,7 @@ MAX_ELEMENTS = 2**22
 _GOLDEN = 0.6180339887498949
 _N_STARTS = 4
 _N_ROUNDS = 6
+_N_NEWTON = 25
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,67 +197,86 @@ def _better(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 
 def _newton(cells: Cells, shift: Tensor) -> Tensor:
-    """Minimiser of the smoothed loss of each assignment, from the given translations."""
+    """Minimiser of the smoothed loss of each assignment, from the given translations.
+
+    In (c, u = c t) and the level of the K largest cells the smoothed loss is convex; each level of
+    smoothing is solved before the next.
+    """
     problem = cells.problem
-    batch, n_moved = shift.shape[:2], shift.shape[-1]
+    n, n_cells, n_moved = shift.shape
     true = problem.true_weight
-    weight = problem.weight.unsqueeze(1).expand(cells.still.shape)
-    far = problem.gaps.unsqueeze(1).expand(-1, batch[1], -1, -1, -1)
+    far = problem.gaps.unsqueeze(1).expand(-1, n_cells, -1, -1, -1)
     apart = far - cells.gaps.unsqueeze(-2)  # own true atom minus the others', (R, C, E, J, M)
     still = problem.fixed.square().sum(-1).unsqueeze(1)
-    own_still = (still * cells.member).sum(-1, keepdim=True)
-    slack0 = far.square().sum(-1) + still - cells.gaps.square().sum(-1, keepdim=True) - own_still
-    size = slack0.abs().amax((-2, -1), keepdim=True).clamp_min(1e-300)
-    table = (
-        cells.gaps, cells.powers, cells.still, weight, cells.member, cells.mass,
-        slack0 / size, 2 * apart / size.unsqueeze(-1),
-    )  # fmt: skip
+    slack = far.square().sum(-1) + still - cells.gaps.square().sum(-1, keepdim=True)
+    slack = slack - (still * cells.member).sum(-1, keepdim=True)  # how much nearer the own one is
+    size = slack.abs().amax((-2, -1), keepdim=True).clamp_min(1e-300)
+    weight = problem.weight.unsqueeze(1).expand(cells.still.shape)
+    factor = cells.value(shift)[1]
+    least = (true / cells.mass).amin(-1) if problem.free_mass else 0 * factor
     unit = problem.gaps.norm(dim=-1).flatten(1).median(1).values.clamp_min(1e-12)
-    unit = unit.repeat_interleave(batch[1])
-    factor = cells.value(shift)[1].flatten()
-    spread0 = true.mean().expand(factor.shape)
-    v = torch.cat([shift.flatten(0, 1), factor.log().unsqueeze(-1), spread0.unsqueeze(-1)], dim=-1)
+    table = (
+        cells.gaps, cells.powers, cells.still, weight, cells.member, cells.mass, slack / size,
+        2 * apart / size.unsqueeze(-1), unit.unsqueeze(1).expand(-1, n_cells), 0.999 * least,
+    )  # fmt: skip
+    data = tuple(x.flatten(0, 1) for x in table)
+    start = [factor.unsqueeze(-1) * shift, factor.unsqueeze(-1), 0 * factor.unsqueeze(-1)]
+    v = torch.cat(start, dim=-1).flatten(0, 1)
 
     def loss(
-        v: Tensor, eps: Tensor, unit: Tensor, gaps: Tensor, powers: Tensor, still: Tensor,
-        weight: Tensor, member: Tensor, mass: Tensor, slack0: Tensor, normal: Tensor,
+        v: Tensor, eps: Tensor, gaps: Tensor, powers: Tensor, still: Tensor, weight: Tensor,
+        member: Tensor, mass: Tensor, slack: Tensor, normal: Tensor, unit: Tensor, least: Tensor,
     ) -> Tensor:  # fmt: skip
-        t, c, level = v[:n_moved], torch.exp(v[n_moved]), v[n_moved + 1]
-        cost = still
-        for q, gap in enumerate((gaps + t).split(problem.dims, dim=-1)):
-            away = gap.square().sum(-1) + (eps * unit).square()
-            cost = cost + weight * away.pow(powers[:, q] / 2)
-        each = c * (cost.unsqueeze(-1) * member).sum(-2)
-        each = each + ((c * mass - true).square() + eps.square()).sqrt()
+        u, level = v[..., :n_moved], v[..., n_moved + 1]
+        c = v[..., n_moved] if problem.free_mass else torch.ones_like(level)
+        cost = c.unsqueeze(-1) * still
+        moved = c[..., None, None] * gaps + u.unsqueeze(-2)
+        for q, gap in enumerate(moved.split(problem.dims, dim=-1)):
+            away = gap.square().sum(-1) + (eps * unit).square().unsqueeze(-1)
+            share = c.clamp_min(1e-300).unsqueeze(-1) ** (1 - powers[..., q])
+            cost = cost + weight * share * away.pow(powers[..., q] / 2)
+        each = (cost.unsqueeze(-1) * member).sum(-2)
+        each = each + ((c.unsqueeze(-1) * mass - true).square() + eps.square()).sqrt()
         if problem.n_largest < len(true):
-            over = each - level
-            total = problem.n_largest * level + (over + (over**2 + eps**2).sqrt()).sum() / 2
+            over = each - level.unsqueeze(-1)
+            over = (over + (over.square() + eps.square()).sqrt()) / 2
+            total = problem.n_largest * level + over.sum(-1)
         else:
-            total = each.sum() + (level - true.mean()).square()
-        slack = slack0 + (normal * t).sum(-1)
-        inside = torch.where(member > 0, 1.0, slack.clamp_min(0)) + 1e-300
-        return total - eps * inside.log().sum() / inside.numel()
+            total = each.sum(-1) + level.square()
+        if problem.free_mass:
+            total = total - eps * (c - least).log()
+        else:
+            total = total + (v[..., n_moved] - 1).square()
+        # a start may lie on an edge: inside by a hair
+        room = c[..., None, None] * slack + (normal * u[..., None, None, :]).sum(-1) + 1e-9
+        room = torch.where(member > 0, 1.0, room)
+        return total - eps * room.log().mean((-2, -1))
 
-    data = tuple(x.flatten(0, 1) for x in table)
-    in_dims = (0, None, 0) + (0,) * len(data)
-    gradient = torch.func.vmap(torch.func.grad(loss), in_dims)
-    hessian = torch.func.vmap(torch.func.hessian(loss), in_dims)
-    values = torch.func.vmap(torch.func.vmap(loss, (0, *(None,) * (2 + len(data)))), in_dims)
+    def derivatives(v: Tensor, *args: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            v = v.detach().requires_grad_(True)
+            (g,) = torch.autograd.grad(loss(v, *args).sum(), v, create_graph=True)
+            rows = [torch.autograd.grad(x.sum(), v, retain_graph=True)[0] for x in g.unbind(-1)]
+        return g.detach().nan_to_num(), torch.stack(rows, dim=-2).nan_to_num()
+
     lengths = torch.cat([0.5 ** torch.arange(0.0, 12.0, 1.5), torch.zeros(1)]).to(v)
     for eps in torch.logspace(-1, -10, 10, dtype=v.dtype):
-        for _ in range(3):
-            g, h = gradient(v, eps, unit, *data), hessian(v, eps, unit, *data)
-            curvature, basis = torch.linalg.eigh(torch.nan_to_num(h))
-            curvature = curvature.abs().clamp_min(
-                1e-12 * curvature.abs().amax(-1, keepdim=True) + 1e-300
-            )
-            step = (
-                basis @ ((basis.mT @ torch.nan_to_num(g).unsqueeze(-1)) / curvature.unsqueeze(-1))
-            ).squeeze(-1)
-            trial = v.unsqueeze(1) - lengths[:, None] * step.unsqueeze(1)
-            f = values(trial, eps, unit, *data).nan_to_num(nan=torch.inf)
-            v = trial[torch.arange(len(v)), f.argmin(1)]
-    return v[:, :n_moved].reshape(*batch, n_moved)
+        rows = torch.arange(len(v))
+        for _ in range(_N_NEWTON):
+            own = [x[rows] for x in data]
+            g, h = derivatives(v[rows], eps, *own)
+            curvature, basis = torch.linalg.eigh(h)
+            curvature = curvature.abs()
+            curvature = curvature.clamp_min(1e-14) + 1e-14 * curvature.amax(-1, keepdim=True)
+            step = (basis @ ((basis.mT @ g.unsqueeze(-1)) / curvature.unsqueeze(-1))).squeeze(-1)
+            trial = v[rows] - lengths[:, None, None] * step
+            f = loss(trial, eps, *own).nan_to_num(nan=torch.inf)
+            v[rows] = trial[f.argmin(0), torch.arange(len(rows))]
+            rows = rows[(g * step).sum(-1) > 0.01 * eps]
+            if len(rows) == 0:
+                break
+    factor = v[:, n_moved] if problem.free_mass else torch.ones_like(v[:, 0])
+    return (v[:, :n_moved] / factor.unsqueeze(-1)).reshape(n, n_cells, n_moved)
 
 
 def _best(cells: Cells, shift: Tensor, value: Tensor, factor: Tensor) -> tuple[Tensor, ...]:

@@ -28,6 +28,8 @@ _OPTIONS: dict[str, Any] = {
     "realize_opcount_threshold": 10**6,
     "realize_reads_threshold": 10**6,
     "max_fusion_size": 10**6,
+    "realize_acc_reads_threshold": 10**6,
+    "cpp.max_horizontal_fusion_size": 10**6,
 }
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -158,15 +160,14 @@ class _Columns:
             for d, feature in enumerate(features):
                 mean = mean + slope[..., e, d] * feature
             z.append((y - mean) * inverse_scale[:, e, None])
-        joint = [scores[e] - 0.5 * z[e] * z[e] - log_scale[..., e] for e in experts]
-
         top_s, exp_s, total_s = _exponentials(scores)
+        joint = [(scores[e] - top_s) - 0.5 * z[e] * z[e] - log_scale[..., e] for e in experts]
         top_j, exp_j, total_j = _exponentials(joint)
         both = 1 / (total_s * total_j)  # one division for two reciprocals
         over_s, over_j = both * total_j, both * total_s
         t = [z[e] * inverse_scale[:, e, None] for e in experts]
         return cls(
-            log_density=top_j - top_s + torch.log(total_j * over_s) - _HALF_LOG_2PI,
+            log_density=top_j + torch.log(total_j * over_s) - _HALF_LOG_2PI,
             r=[v * over_j for v in exp_j],
             g=[v * over_s for v in exp_s],
             d_score=[form.score_gradient(owns[e], shared_columns, features) for e in experts],

@@ -160,7 +160,9 @@ def evaluate(
 ) -> Evaluation:
     """Log-likelihood of B models with derivatives up to ``order``."""
     batch, n = len(params), x.shape[-1]
-    per_point = batch * layout.n_experts * (1 if order == "value" else layout.width)
+    widest = layout.width + layout.n_shared
+    per_model = max(layout.n_experts * (1 if order == "value" else widest), layout.n_features)
+    per_point = batch * per_model
     if batch > 1 and per_point * min(n, MIN_CHUNK) > MAX_ELEMENTS:
         halves = (slice(0, batch // 2), slice(batch // 2, batch))
         return _joined(
@@ -317,7 +319,8 @@ def gate_means(
     across = params.new_zeros(batch, len(gate), len(gate))
     within = params.new_zeros(batch, layout.n_experts, *2 * (layout.n_own + layout.n_shared,))
     curvature = params.new_zeros(batch, layout.size, layout.size)
-    for part in _chunks(n, batch * layout.n_experts * (layout.n_own + 1)):
+    per_model = max(layout.n_experts * (layout.n_own + layout.n_shared), layout.n_features)
+    for part in _chunks(n, batch * per_model):
         xs = x[rows, :, part]
         g = torch.exp(log_gate(params, form, xs, layout))  # (B, E, n)
         means += g.sum(-1)

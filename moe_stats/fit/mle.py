@@ -139,10 +139,11 @@ def fit_mle(
         check_int("top_k", form.top_k, 1, n_experts, why=f" with n_experts={n_experts}")
     n_sets, n, n_features = X.shape
     layout = Layout.of(form, n_experts, n_features)
-    if n < layout.size:
+    identified = layout.size - template.gate.n_translations(n_features)
+    if n < identified:
         raise ValueError(
             f"There must be at least as many observations as parameters; got {n} observations "
-            f"for {layout.size} parameters."
+            f"for {identified} parameters."
         )
     check_int("n_init", n_init, 1)
     check_int("n_rounds", n_rounds, 0)
@@ -164,8 +165,15 @@ def fit_mle(
     if isinstance(init, GaussianMoE):
         starts = _given_starts(init, template, n_sets, layout)
     elif init == "oracle":
-        if truth is None:
-            raise ValueError("The 'truth' parameter must be a GaussianMoE for init='oracle'.")
+        if not isinstance(truth, GaussianMoE):
+            raise ValueError(
+                f"The 'truth' parameter must be a GaussianMoE for init='oracle'; got {truth!r}."
+            )
+        if truth.n_features != n_features:
+            raise ValueError(
+                f"The 'truth' parameter must have the data's {n_features} features; got "
+                f"{truth.n_features}."
+            )
         if truth.n_experts > n_experts:
             raise ValueError(
                 f"The 'truth' parameter must have at most n_experts={n_experts} experts; got "

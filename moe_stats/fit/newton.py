@@ -11,8 +11,8 @@ primal-dual interior point: with slacks s_e = m_e - omega and multipliers lambda
           - \sum_e \frac{\lambda_e}{s_e} \nabla m_e \nabla m_e'\Bigr)\, \Delta
     = -\Bigl(\nabla\ell + \sum_e \frac{\mu}{s_e} \nabla m_e\Bigr),
 
-the barrier parameter mu falling to `FINAL_BARRIER` nats, which is also the largest amount by
-which the barrier can cost likelihood.
+the barrier parameter mu falling to `FINAL_BARRIER` nats. A weight that binds stays mu / lambda
+above its bound and costs about mu nats; a smaller mu would lose its slack to rounding.
 
 References
 ----------
@@ -31,7 +31,7 @@ from torch import Tensor
 
 from .problem import Problem
 
-FINAL_BARRIER = 1e-9
+FINAL_BARRIER = 1e-7
 _FIRST_BARRIER = 1e-1
 _ACCEPT = 1e-4
 _FLAT = 1e-9
@@ -120,7 +120,8 @@ def newton(
         theta, lo, hi = out[active], low[active], high[active]
         free = free_coordinates(theta, at.gradient, lo, hi)
         residual = (at.gradient.abs() / at.scale).masked_fill(~free, 0.0).amax(-1)
-        value[active], scaled[active] = at.value, residual
+        value[active] = torch.where(torch.isfinite(at.objective), at.value, -torch.inf)
+        scaled[active] = torch.where(torch.isfinite(at.objective), residual, torch.inf)
         on_path = residual <= barrier[active].clamp(min=tol)
         lowered = on_path & (barrier[active] > FINAL_BARRIER)
         converged[active] = (residual <= tol) & ~lowered

@@ -108,6 +108,11 @@ class Gate(abc.ABC):
         cls.form_of(**options)
         return GateTemplate(cls, options)
 
+    @classmethod
+    def n_translations(cls, n_features: int) -> int:
+        """How many numbers a translation of the gate has: parameters no data can tell."""
+        return sum(1 if name == "log_weight" else n_features for name in cls.translates)
+
     @property
     def form(self) -> GateForm:
         """The kernel's view of this gate."""

@@ -12,7 +12,7 @@ from theory.voronoi import ORDERS, voronoi_loss
 EXACT = 1e-10
 """Agreement asked of two ways to the same number, float64."""
 
-SEARCHED = 1e-5
+SEARCHED = 1e-8
 """How much a search over translations in two or more dimensions may miss brute force by."""
 
 
