@@ -217,7 +217,7 @@ def _newton(cells: Cells, shift: Tensor) -> Tensor:
     unit = problem.gaps.norm(dim=-1).flatten(1).median(1).values.clamp_min(1e-12)
     table = (
         cells.gaps, cells.powers, cells.still, weight, cells.member, cells.mass, slack / size,
-        2 * apart / size.unsqueeze(-1), unit.unsqueeze(1).expand(-1, n_cells), 0.999 * least,
+        2 * apart / size.unsqueeze(-1), unit.unsqueeze(1).expand(-1, n_cells), (1 - 1e-10) * least,
     )  # fmt: skip
     data = tuple(x.flatten(0, 1) for x in table)
     start = [factor.unsqueeze(-1) * shift, factor.unsqueeze(-1), 0 * factor.unsqueeze(-1)]

@@ -90,7 +90,8 @@ class VoronoiLoss:
     weighted : dict of (str, str) to Tensor
         (group, kind) to (...,): the sum over cells of that kind of w |d|, where a group is "mass"
         or a part of an atom, and kind is "single" or "multi", the number of fitted atoms in the
-        cell. For "mass" it is the sum of |mass of cell - true mass|. NaN without such a cell.
+        cell. For "mass" it is the sum of |mass of cell - true mass|. NaN without such a cell, and
+        for a gate part that was translated onto the only single-atom cell.
     largest : dict of (str, str) to Tensor
         The same, for the largest |d|, not weighted.
     order : str
@@ -209,10 +210,10 @@ def voronoi_loss(
         Groups to compare, among "mass" and the parts of an atom. None leaves out what the truth's
         gate does not identify. Without "mass" all atoms of a measure weigh the same.
     anchor : {"single", "infimum"}
-        Translation of the gate parts at which the per-parameter deviations are taken: the one
-        that fits the single-atom cells best, where there are any, or the one of the infimum. The
-        powers of "D2" make deviations in multi-atom cells cheap, so the infimum's translation may
-        blur a well-estimated single atom by what a multi-atom cell gets wrong.
+        Translation at which the per-parameter deviations are taken. "single": equal total masses,
+        and gate parts fitted to the single-atom cells where there are any. "infimum":
+        that of the loss. Powers make large deviations in multi-atom cells cheap, so the infimum
+        may blur a well-estimated single atom by what a multi-atom cell gets wrong.
 
     Returns
     -------
@@ -297,12 +298,13 @@ def voronoi_loss(
     chosen = torch.nn.functional.one_hot(found.cells, n_true).bool()  # (R, E, J)
     cell_sizes = chosen.sum(-2)
     own_size = cell_sizes.gather(-1, found.cells)  # (R, E)
-    mass = found.factor.unsqueeze(-1) * weight
-    shift = found.shift
+    shift, factor = found.shift, found.factor
     if anchor == "single":
         shift = problem.anchored(shift, found.cells, own_size == 1)
+        factor = torch.ones_like(factor)
     elif anchor != "infimum":
         raise ValueError(f"The 'anchor' parameter must be 'single' or 'infimum'; got {anchor!r}.")
+    mass = factor.unsqueeze(-1) * weight
     shifts = dict(zip(moved, problem.split(shift), strict=True))
     weighted: dict[tuple[str, str], Tensor] = {}
     largest: dict[tuple[str, str], Tensor] = {}
@@ -318,6 +320,8 @@ def voronoi_loss(
             size, w = own_size, mass
         for kind, inside in (("single", size == 1), ("multi", size > 1)):
             none = ~inside.any(-1)
+            if kind == "single" and group in shifts and anchor == "single":
+                none = inside.sum(-1) <= 1  # the translation was fixed there
             total = (inside * w * gap).sum(-1).masked_fill(none, torch.nan)
             top = (inside * gap).amax(-1).masked_fill(none, torch.nan)
             weighted[group, kind] = total.reshape(batch)

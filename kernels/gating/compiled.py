@@ -30,6 +30,7 @@ _OPTIONS: dict[str, Any] = {
     "max_fusion_size": 10**6,
     "realize_acc_reads_threshold": 10**6,
     "cpp.max_horizontal_fusion_size": 10**6,
+    "cpp.enable_floating_point_contract_flag": "fast",
 }
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
