@@ -40,6 +40,7 @@ def evaluate(
     rows: Tensor | None = None,  # (B,)
     *,
     order: Order = "gradient",
+    responsibilities: bool = False,
     backend: Literal["auto", "naive", "compiled"] = "auto",
 ) -> Evaluation:
     """Evaluate B models, each on one of R data sets.
@@ -58,6 +59,8 @@ def evaluate(
         with the only one.
     order : {"value", "gradient", "information", "hessian"}
         How much to compute; each order includes the ones before it.
+    responsibilities : bool
+        Whether to return the (B, E, N) responsibilities too.
     backend : {"auto", "naive", "compiled"}
         Which form runs; "auto" chooses by size.
 
@@ -75,8 +78,10 @@ def evaluate(
     if backend == "compiled":
         from . import compiled
 
-        return compiled.evaluate(params, form, x, y, rows, layout, order)
-    return naive.evaluate(params, form, x, y, rows, layout, order)
+        run = compiled.evaluate
+    else:
+        run = naive.evaluate
+    return run(params, form, x, y, rows, layout, order, responsibilities=responsibilities)
 
 
 def gate_means(

@@ -43,10 +43,22 @@ def evaluate(
     rows: Tensor,  # (B,)
     layout: Layout,
     order: Order = "gradient",
+    *,
+    responsibilities: bool = False,
 ) -> Evaluation:
     """As `naive.evaluate`, in one fused pass over the data."""
-    if order in ("information", "hessian"):
-        return naive.evaluate(params, form, x, y, rows, layout, order, pointwise=terms)
+    if order in ("information", "hessian") or responsibilities:
+        return naive.evaluate(
+            params,
+            form,
+            x,
+            y,
+            rows,
+            layout,
+            order,
+            responsibilities=responsibilities,
+            pointwise=terms,
+        )
     inverse_scale = torch.exp(-layout.split(params)[3])
     value, gradient = _program(_gradient, form, layout)(params, inverse_scale, x, y, rows)
     return Evaluation(value, gradient if order == "gradient" else None)

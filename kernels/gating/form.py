@@ -151,9 +151,12 @@ class Evaluation:
         information would be if the expert behind each observation had been seen.
     hessian : Tensor or None
         (B, P, P) second derivatives of the value.
+    responsibilities : Tensor or None
+        (B, E, N) probability that each expert made y.
     """
 
     value: Tensor
     gradient: Tensor | None = None
     information: Tensor | None = None
     hessian: Tensor | None = None
+    responsibilities: Tensor | None = None

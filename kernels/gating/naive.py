@@ -23,6 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -156,30 +157,33 @@ def evaluate(
     layout: Layout,
     order: Order = "gradient",
     *,
+    responsibilities: bool = False,
     pointwise: Callable[..., Terms] = terms,
 ) -> Evaluation:
-    """Log-likelihood of B models with derivatives up to ``order``."""
+    """Log-likelihood of B models with derivatives up to ``order``.
+
+    Responsibilities are the one result of size N; they are kept only on request.
+    """
     batch, n = len(params), x.shape[-1]
     widest = layout.width + layout.n_shared
     per_model = max(layout.n_experts * (1 if order == "value" else widest), layout.n_features)
     per_point = batch * per_model
     if batch > 1 and per_point * min(n, MIN_CHUNK) > MAX_ELEMENTS:
         halves = (slice(0, batch // 2), slice(batch // 2, batch))
-        return _joined(
-            *(
-                evaluate(params[h], form, x, y, rows[h], layout, order, pointwise=pointwise)
-                for h in halves
-            )
-        )
+        part_of = partial(evaluate, responsibilities=responsibilities, pointwise=pointwise)
+        return _joined(*(part_of(params[h], form, x, y, rows[h], layout, order) for h in halves))
     sums = _Sums(params, layout)
     value = params.new_zeros(batch)
+    kept: list[Tensor] = []
     for part in _chunks(n, per_point):
         xs, ys = x[rows, :, part], y[rows, part]
-        if order == "value":
+        if order == "value" and not responsibilities:
             value += torch.logsumexp(log_joint(params, form, xs, ys, layout), -2).sum(-1)
             continue
         point = pointwise(params, form, xs, ys, layout)
         value += point.log_density.sum(-1)
+        if responsibilities:
+            kept.append(point.responsibilities)
         sums.add_gradient(point)
         if order in ("information", "hessian"):
             sums.add_information(point, xs)
@@ -193,6 +197,7 @@ def evaluate(
         sums.gradient if order != "value" else None,
         sums.information() if order in ("information", "hessian") else None,
         sums.hessian() if order == "hessian" else None,
+        torch.cat(kept, dim=-1) if responsibilities else None,
     )
 
 

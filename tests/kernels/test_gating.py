@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from functools import partial
 
 import pytest
 import torch
@@ -239,6 +240,19 @@ def test_each_order_includes_the_ones_before():
         given = [name for name in vars(part) if getattr(part, name) is not None]
         assert given == list(ORDERS[: rank + 1])
         assert_evaluations_close(part, Evaluation(**{q: getattr(full, q) for q in given}), EXACT)
+
+
+@pytest.mark.parametrize("backend", ["naive", "compiled"])
+@pytest.mark.parametrize("order", ["value", "hessian"])
+def test_responsibilities_come_on_request(backend, order):
+    theta, _, x, y, rows = make(SOFTMAX, 3, 1, 400)
+    evaluate = partial(gating.evaluate, order=order, backend=backend)
+    plain = evaluate(theta, SOFTMAX, x, y, rows)
+    assert plain.responsibilities is None
+    asked = evaluate(theta, SOFTMAX, x, y, rows, responsibilities=True)
+    joint = naive.log_joint(theta, SOFTMAX, x[rows], y[rows], gating.Layout.of(SOFTMAX, 3, 1))
+    torch.testing.assert_close(asked.responsibilities, torch.softmax(joint, -2))
+    torch.testing.assert_close(asked.value, plain.value)
 
 
 def test_default_rows_pair_models_with_data_sets():
