@@ -28,6 +28,17 @@ def as_tensor(name: str, value: Any, *, like: Tensor | None = None) -> Tensor:
     return tensor
 
 
+def per_expert(name: str, value: Any, slope: Tensor) -> Tensor:
+    """One number an expert, (..., E), for a slope of shape (..., E, D)."""
+    tensor = as_tensor(name, value, like=slope)
+    if tensor.shape != slope.shape[:-1]:
+        raise ValueError(
+            f"The {name!r} parameter must have shape {tuple(slope.shape[:-1])}, one number an "
+            f"expert as 'slope' has; got shape {tuple(tensor.shape)}."
+        )
+    return tensor
+
+
 def check_shape(name: str, tensor: Tensor, ndim: int, shape: str) -> Tensor:
     if tensor.ndim < ndim:
         raise ValueError(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ._validation import as_tensor, check_features, check_shape
+from ._validation import as_tensor, check_features, check_shape, per_expert
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,14 +43,8 @@ class LinearExperts:
 
     def __post_init__(self) -> None:
         slope = check_shape("slope", as_tensor("slope", self.slope), 2, "(..., E, D)")
-        intercept = as_tensor("intercept", self.intercept, like=slope)
-        scale = as_tensor("scale", self.scale, like=slope)
-        for name, tensor in (("intercept", intercept), ("scale", scale)):
-            if tensor.shape != slope.shape[:-1]:
-                raise ValueError(
-                    f"The {name!r} parameter must have shape {tuple(slope.shape[:-1])}, one "
-                    f"number an expert as 'slope' has; got shape {tuple(tensor.shape)}."
-                )
+        intercept = per_expert("intercept", self.intercept, slope)
+        scale = per_expert("scale", self.scale, slope)
         if bool((scale <= 0).any()):
             raise ValueError(f"The 'scale' parameter must be positive; got {float(scale.min())!r}.")
         object.__setattr__(self, "slope", slope)

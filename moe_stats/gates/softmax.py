@@ -17,7 +17,7 @@ from torch import Tensor
 from kernels.gating import GateForm
 from kernels.gating.form import Column
 
-from .._validation import as_tensor, check_shape
+from .._validation import as_tensor, check_shape, per_expert
 from .base import Gate
 
 
@@ -56,13 +56,7 @@ class SoftmaxGate(Gate):
 
     def __post_init__(self) -> None:
         slope = check_shape("slope", as_tensor("slope", self.slope), 2, "(..., E, D)")
-        intercept = as_tensor("intercept", self.intercept, like=slope)
-        if intercept.shape != slope.shape[:-1]:
-            raise ValueError(
-                f"The 'intercept' parameter must have shape {tuple(slope.shape[:-1])}, one "
-                f"number an expert as 'slope' has; got shape {tuple(intercept.shape)}."
-            )
-        object.__setattr__(self, "intercept", intercept)
+        object.__setattr__(self, "intercept", per_expert("intercept", self.intercept, slope))
         object.__setattr__(self, "slope", slope)
 
     @classmethod
