@@ -28,8 +28,8 @@ MIN_COMPILED_POINTS = 50_000
 MIN_COMPILED_DATA = 10_000
 """Observations in all data sets from which it is used: small fits end before it has compiled."""
 
-MAX_COMPILED_PARAMETERS = 160
-"""Parameters of a model up to which the unrolled loop compiles in reasonable time."""
+MAX_COMPILED_PARAMETERS = 32
+"""Parameters of a model up to which the unrolled loop compiles in seconds rather than minutes."""
 
 
 def evaluate(

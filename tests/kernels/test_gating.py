@@ -272,8 +272,8 @@ SLOW = [
     (SOFTMAX, 2, 3, 1),
     (SOFTMAX, 5, 1, 1001),
     (TOP_SLOPE, 3, 1, 1),
-    (TOP_SLOPE, 5, 3, 7),
-    (TOP_LOGIT, 5, 1, 1001),
+    (TOP_SLOPE, 4, 1, 7),
+    (TOP_LOGIT, 4, 1, 1001),
     (TOP_LOGIT, 2, 3, 1001),
     (TEMPERED, 2, 1, 7),
 ]
@@ -305,7 +305,8 @@ def test_float32_stays_float32(backend):
     out = gating.evaluate(*arguments, order="hessian", backend=backend)
     params, form, x, y, rows = arguments
     exact = gating.evaluate(params.double(), form, x.double(), y.double(), rows, order="hessian")
-    for name, value in vars(out).items():
+    for name in ("value", "gradient", "information", "hessian"):
+        value = getattr(out, name)
         assert value.dtype == torch.float32, name
         assert_close(value.double(), getattr(exact, name), SINGLE)
 
@@ -319,7 +320,8 @@ def test_logits_of_any_size(backend, size):
     blocks = params.view(3, 3, 5)
     blocks[..., :2] *= size
     out = gating.evaluate(params, form, x, y, rows, order="hessian", backend=backend)
-    assert all(bool(torch.isfinite(v).all()) for v in vars(out).values())
+    parts = [v for v in vars(out).values() if v is not None]
+    assert all(bool(torch.isfinite(v).all()) for v in parts)
 
     expected = torch.zeros(3, 1001, dtype=torch.float64)
     for b in range(3):
