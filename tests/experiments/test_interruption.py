@@ -11,7 +11,7 @@ from experiments.runner import run
 from experiments.store import Store
 from experiments.study import load_study
 
-SLOW = {"setting": {"delay": 0.05}, "profiles": {"smoke": {"minutes": 0.1, "sizes": [5, 9, 20],
+SLOW = {"setting": {"delay": 0.2}, "profiles": {"smoke": {"minutes": 0.1, "sizes": [5, 9, 20],
         "replicates": 12}}}  # fmt: skip
 
 
