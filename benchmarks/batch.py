@@ -17,7 +17,7 @@ def run(quick: bool) -> Iterator[Row]:
     truth = two_experts()
     data = [draw(truth, n, seed) for seed in range(replicates)]
     X, y = (torch.stack(part) for part in zip(*data, strict=True))
-    options = {"n_experts": 2, "min_scale": 0.05, "n_rounds": 0}
+    options = {"n_experts": 2, "min_scale": 0.05, "n_rounds": 0, "quasi_newton": False}
 
     def singly() -> None:
         for r in range(replicates):

@@ -55,6 +55,10 @@ class GaussianMoERegressor(RegressorMixin, BaseEstimator):
         Newton iterations of a start.
     n_rounds : int
         Rounds of split-and-merge moves.
+    quasi_newton : bool
+        Whether L-BFGS-B also climbs from every start, one at a time. It finds maxima that the
+        batched methods miss when there are more experts than the data need, and may take as
+        long as they do. Smooth gates without ``min_weight`` only.
     random_state : int, numpy.random.Generator or None
         Seed of starts and moves.
 
@@ -73,7 +77,7 @@ class GaussianMoERegressor(RegressorMixin, BaseEstimator):
     n_iter_ : int
         Iterations of the winning run.
     restarts_ : ndarray
-        Log-likelihood that each start and each move reached.
+        Log-likelihood that each start, each start by L-BFGS-B and each move reached.
     n_features_in_ : int
         D.
 
@@ -110,6 +114,7 @@ class GaussianMoERegressor(RegressorMixin, BaseEstimator):
         tol: float = 1e-6,
         max_iter: int = 300,
         n_rounds: int = 2,
+        quasi_newton: bool = True,
         random_state: Any = None,
     ):
         self.n_experts = n_experts
@@ -123,6 +128,7 @@ class GaussianMoERegressor(RegressorMixin, BaseEstimator):
         self.tol = tol
         self.max_iter = max_iter
         self.n_rounds = n_rounds
+        self.quasi_newton = quasi_newton
         self.random_state = random_state
 
     def fit(
@@ -173,6 +179,7 @@ class GaussianMoERegressor(RegressorMixin, BaseEstimator):
             tol=self.tol,
             max_iter=self.max_iter,
             n_rounds=self.n_rounds,
+            quasi_newton=self.quasi_newton,
             random_states=[self.random_state],
         )
         self.model_ = self._mle.model[0]

@@ -58,6 +58,7 @@ class ArmSetting(SettingModel):
     init: Literal["auto", "random", "kmeans", "lines", "oracle"] = "auto"
     n_init: int = Field(default=8, ge=1)
     n_rounds: int = Field(default=1, ge=0)
+    quasi_newton: bool = False
     min_scale: float | None = Field(default=None, gt=0)
     min_weight: float = Field(default=0.0, ge=0)
     gate_bound: float | None = Field(default=None, gt=0)

@@ -119,23 +119,34 @@ def _terms(
     y: Tensor,
 ) -> tuple[Tensor, ...]:
     c = _Columns.of(form, layout, params, inverse_scale, x, y)
+    n_own = layout.n_own
+    joint = [
+        [*score[:n_own], *density, *score[n_own:]]
+        for score, density in zip(c.d_score, c.d_density, strict=True)
+    ]
 
-    def stacked(rows: Sequence[Sequence[Column]]) -> Tensor:
-        flat = [naive.as_column(column, y) for row in rows for column in row]
+    def stacked(columns: Sequence[Sequence[Column]], weights: Sequence[Tensor] | None) -> Tensor:
+        flat = [
+            naive.as_column(column, y) if weights is None else _times(weights[e], column)
+            for e, own in enumerate(columns)
+            for column in own
+        ]
         return torch.stack(flat, 1).unflatten(1, (layout.n_experts, -1))
 
     return (
         c.log_density,
         torch.stack(c.r, 1),
         torch.stack(c.g, 1),
-        stacked(c.d_score),
-        stacked(c.d_density),
+        stacked(c.d_score, None),
+        stacked(joint, None),
+        stacked(c.d_score, c.g),
+        stacked(joint, c.r),
     )
 
 
 @dataclass(frozen=True)
 class _Columns:
-    """`naive.Terms` unrolled: lists over experts (and parameters) of (B, N) columns."""
+    """Parts of `naive.Terms` unrolled: lists over experts (and parameters) of (B, N) columns."""
 
     log_density: Tensor
     r: list[Tensor]

@@ -20,19 +20,18 @@ Sums over observations are taken chunk by chunk: no temporary exceeds `MAX_ELEME
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from .form import Column, Evaluation, GateForm, Layout, Order
 
-MAX_ELEMENTS = 2**19
-"""Largest temporary of a pass, in numbers (4 MiB in float64)."""
+MAX_ELEMENTS = 2**18
+"""Largest temporary of a pass, in numbers (2 MiB in float64)."""
 
 MIN_CHUNK = 1024
 """Observations in a chunk below which a batch of models is split instead: products of thin
@@ -113,17 +112,22 @@ class Terms:
         (B, N).
     responsibilities, gate : Tensor
         (B, E, N); both exactly 0 for experts that are not selected.
-    d_score : Tensor
-        (B, E, Q + Qs, N), derivatives of each score, own then shared parameters.
-    d_density : Tensor
-        (B, E, D + 2, N), derivatives of each log density: slope, intercept, log scale.
+    score : Tensor
+        (B, E, Q + Qs, N), derivatives of each score: own, then shared parameters.
+    joint : Tensor
+        (B, E, Q + D + 2 + Qs, N), derivatives of each score plus log density: own gate
+        parameters, slope, intercept, log scale, shared gate parameters.
+    weighted_score, weighted_joint : Tensor
+        ``score`` times gate probabilities, ``joint`` times responsibilities.
     """
 
     log_density: Tensor
     responsibilities: Tensor
     gate: Tensor
-    d_score: Tensor
-    d_density: Tensor
+    score: Tensor
+    joint: Tensor
+    weighted_score: Tensor
+    weighted_joint: Tensor
 
 
 def terms(
@@ -136,16 +140,15 @@ def terms(
     """The pointwise half of a pass; see `Terms`."""
     z = standardized_residuals(params, x, y, layout)
     log_g = log_gate(params, form, x, layout)
-    joint = log_g + log_expert(params, z, layout)
-    log_density = torch.logsumexp(joint, dim=-2)
+    log_joint = log_g + log_expert(params, z, layout)
+    log_density = torch.logsumexp(log_joint, dim=-2)
+    r, g = torch.exp(log_joint - log_density.unsqueeze(-2)), torch.exp(log_g)
     t = z * torch.exp(-layout.split(params)[3]).unsqueeze(-1)
-    return Terms(
-        log_density,
-        torch.exp(joint - log_density.unsqueeze(-2)),
-        torch.exp(log_g),
-        score_jacobian(params, form, x, layout),
-        torch.stack([*(t * x.unsqueeze(1)[:, :, d] for d in range(x.shape[-2])), t, z * z - 1], 2),
-    )
+    density = [*(t * feature for feature in x.unsqueeze(1).unbind(2)), t, z * z - 1]
+    gradient = [as_column(c, t) for c in form.score_gradient(*columns(params, x, layout))]
+    own, shared = gradient[: layout.n_own], gradient[layout.n_own :]
+    score, joint = torch.stack(gradient, 2), torch.stack([*own, *density, *shared], 2)
+    return Terms(log_density, r, g, score, joint, g.unsqueeze(2) * score, r.unsqueeze(2) * joint)
 
 
 def evaluate(
@@ -167,45 +170,37 @@ def evaluate(
     batch, n = len(params), x.shape[-1]
     widest = layout.width + layout.n_shared
     per_model = max(layout.n_experts * (1 if order == "value" else widest), layout.n_features)
-    per_point = batch * per_model
-    if batch > 1 and per_point * min(n, MIN_CHUNK) > MAX_ELEMENTS:
-        halves = (slice(0, batch // 2), slice(batch // 2, batch))
-        part_of = partial(evaluate, responsibilities=responsibilities, pointwise=pointwise)
-        return _joined(*(part_of(params[h], form, x, y, rows[h], layout, order) for h in halves))
+    block = max(1, min(batch, MAX_ELEMENTS // (per_model * min(n, MIN_CHUNK))))
     sums = _Sums(params, layout)
     value = params.new_zeros(batch)
-    kept: list[Tensor] = []
-    for part in _chunks(n, per_point):
-        xs, ys = x[rows, :, part], y[rows, part]
-        if order == "value" and not responsibilities:
-            value += torch.logsumexp(log_joint(params, form, xs, ys, layout), -2).sum(-1)
-            continue
-        point = pointwise(params, form, xs, ys, layout)
-        value += point.log_density.sum(-1)
-        if responsibilities:
-            kept.append(point.responsibilities)
-        sums.add_gradient(point)
-        if order in ("information", "hessian"):
-            sums.add_information(point, xs)
-        if order == "hessian":
-            sums.add_hessian(point)
-            if form.score_curvature is not None:
-                excess = point.responsibilities - point.gate
-                sums.curvature += _score_curvature(params, form, xs, excess, layout)
+    kept: list[list[Tensor]] = []
+    for models in _slices(batch, block):
+        theta, row, total = params[models], rows[models], sums.of(models)
+        kept.append([])
+        for part in _slices(n, max(1, MAX_ELEMENTS // (len(theta) * per_model))):
+            xs, ys = x[row, :, part], y[row, part]
+            if order == "value" and not responsibilities:
+                value[models] += torch.logsumexp(log_joint(theta, form, xs, ys, layout), -2).sum(-1)
+                continue
+            point = pointwise(theta, form, xs, ys, layout)
+            value[models] += point.log_density.sum(-1)
+            if responsibilities:
+                kept[-1].append(point.responsibilities)
+            total.add_gradient(point)
+            if order in ("information", "hessian"):
+                total.add_information(point, xs)
+            if order == "hessian":
+                total.add_hessian(point)
+                if form.score_curvature is not None:
+                    excess = point.responsibilities - point.gate
+                    total.curvature += _score_curvature(theta, form, xs, excess, layout)
     return Evaluation(
         value,
         sums.gradient if order != "value" else None,
         sums.information() if order in ("information", "hessian") else None,
         sums.hessian() if order == "hessian" else None,
-        torch.cat(kept, dim=-1) if responsibilities else None,
+        torch.cat([torch.cat(k, -1) for k in kept]) if responsibilities else None,
     )
-
-
-def _joined(a: Evaluation, b: Evaluation) -> Evaluation:
-    fields: dict[str, Any] = {}
-    for name, part in vars(a).items():
-        fields[name] = None if part is None else torch.cat([part, getattr(b, name)])
-    return Evaluation(**fields)
 
 
 class _Sums:
@@ -214,41 +209,46 @@ class _Sums:
     def __init__(self, params: Tensor, layout: Layout):
         batch, experts = len(params), layout.n_experts
         n_gate = layout.n_own + layout.n_shared
+        width = layout.width + layout.n_shared
         self.layout = layout
+        self.pairs = torch.triu_indices(*2 * (layout.n_features + 1,))
         self.inverse_scale = torch.exp(-layout.split(params)[3])
         self.gradient = params.new_zeros(batch, layout.size)
-        self.mass = params.new_zeros(batch, experts)
         self.design = params.new_zeros(batch, experts, layout.n_features + 1, layout.n_features + 1)
         self.gate_within = params.new_zeros(batch, experts, n_gate, n_gate)
         self.gate_across = params.new_zeros(batch, *2 * (len(layout.gate_indices()),))
-        width = layout.width + layout.n_shared
         self.within = params.new_zeros(batch, experts, width, width)
         self.across = params.new_zeros(batch, layout.size, layout.size)
         self.curvature = params.new_zeros(batch, layout.size, layout.size)
 
+    def of(self, models: slice) -> _Sums:
+        """The sums of some of the models, as views."""
+        part = copy.copy(self)
+        for name in ("gradient", "design", "gate_within", "gate_across", "within", "across"):
+            setattr(part, name, getattr(self, name)[models])
+        part.curvature = self.curvature[models]
+        return part
+
     def add_gradient(self, point: Terms) -> None:
-        r, g = point.responsibilities, point.gate
         n_own = self.layout.n_own
-        score = torch.einsum("ben,begn->beg", r - g, point.d_score)
-        density = torch.einsum("ben,bekn->bek", r, point.d_density)
+        excess = (point.responsibilities - point.gate).unsqueeze(2)  # cancels before it is summed
+        score = (excess @ point.score.mT).squeeze(2)
+        density = point.weighted_joint[:, :, n_own : self.layout.width].sum(-1)
         own = torch.cat([score[..., :n_own], density], dim=-1)
         self.gradient += torch.cat([own.flatten(1), score[..., n_own:].sum(1)], dim=-1)
 
     def add_information(self, point: Terms, x: Tensor) -> None:
-        u = torch.cat([x, torch.ones_like(x[:, :1])], dim=1).unsqueeze(1)  # (B, 1, D + 1, n)
-        self.mass += point.responsibilities.sum(-1)
-        self.design += (point.responsibilities.unsqueeze(2) * u) @ u.mT
-        weighted = point.gate.unsqueeze(2) * point.d_score
-        self.gate_within += weighted @ point.d_score.mT
-        mean = _globally(weighted, self.layout.n_own)
+        u = torch.cat([x, torch.ones_like(x[:, :1])], dim=1)  # (B, D + 1, n)
+        i, j = self.pairs
+        products = point.responsibilities @ (u[:, i] * u[:, j]).mT
+        self.design[:, :, i, j] += products
+        self.gate_within += point.weighted_score @ point.score.mT
+        mean = _globally(point.weighted_score, self.layout.n_own)
         self.gate_across += mean @ mean.mT
 
     def add_hessian(self, point: Terms) -> None:
-        own, shared = point.d_score.tensor_split([self.layout.n_own], dim=2)
-        joint = torch.cat([own, point.d_density, shared], dim=2)
-        weighted = point.responsibilities.unsqueeze(2) * joint
-        self.within += weighted @ joint.mT
-        mean = _globally(weighted, self.layout.width)
+        self.within += point.weighted_joint @ point.joint.mT
+        mean = _globally(point.weighted_joint, self.layout.width)
         self.across += mean @ mean.mT
 
     def information(self) -> Tensor:
@@ -283,9 +283,12 @@ class _Sums:
         curvature = torch.zeros_like(self.across)
         for e in range(layout.n_experts):
             mean, scale = torch.tensor(layout.mean_indices(e)), layout.scale_index(e)
-            block = self.design[:, e] * self.inverse_scale[:, e, None, None].square()
-            curvature[:, mean[:, None], mean] = block
-            curvature[:, scale, scale] = 2 * self.mass[:, e]
+            upper = self.design[:, e]
+            design = upper + upper.triu(1).mT
+            curvature[:, mean[:, None], mean] = (
+                design * self.inverse_scale[:, e, None, None].square()
+            )
+            curvature[:, scale, scale] = 2 * upper[:, -1, -1]  # the mass
             if observed:  # sum r z u / scale and sum r (z^2 - 1) are the gradient's
                 curvature[:, scale, scale] += 2 * self.gradient[:, scale]
                 curvature[:, mean, scale] = curvature[:, scale, mean] = 2 * self.gradient[:, mean]
@@ -325,7 +328,7 @@ def gate_means(
     within = params.new_zeros(batch, layout.n_experts, *2 * (layout.n_own + layout.n_shared,))
     curvature = params.new_zeros(batch, layout.size, layout.size)
     per_model = max(layout.n_experts * (layout.n_own + layout.n_shared), layout.n_features)
-    for part in _chunks(n, batch * per_model):
+    for part in _slices(n, max(1, MAX_ELEMENTS // (batch * per_model))):
         xs = x[rows, :, part]
         g = torch.exp(log_gate(params, form, xs, layout))  # (B, E, n)
         means += g.sum(-1)
@@ -356,8 +359,7 @@ def gate_means(
     return means / n, jacobian / n, hessian / n
 
 
-def _chunks(n: int, per_point: int) -> Iterator[slice]:
-    step = max(1, MAX_ELEMENTS // per_point)
+def _slices(n: int, step: int) -> Iterator[slice]:
     return (slice(start, min(start + step, n)) for start in range(0, n, step))
 
 
@@ -388,6 +390,8 @@ def score_jacobian(
 
 def _globally(local: Tensor, width: int) -> Tensor:
     """Sum over experts: (B, E, width + Qs, n) to (B, E width + Qs, n)."""
+    if local.shape[2] == width:
+        return local.flatten(1, 2)
     return torch.cat([local[:, :, :width].flatten(1, 2), local[:, :, width:].sum(1)], 1)
 
 

@@ -1,8 +1,9 @@
 """Maximum likelihood from many starts: EM to a basin, Newton to the top, moves between basins.
 
 All starts of all data sets run as one batch. EM runs on at most `EM_ROWS` rows; every start is
-then carried to a stationary point of the full likelihood, the best is rearranged by
-split-and-merge moves, and the best of everything is kept.
+then carried to a stationary point of the full likelihood. L-BFGS-B climbs from the same starts
+where asked to, the best is rearranged by split-and-merge moves, and the best of everything is
+kept.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import torch
 from torch import Tensor
 
 from .em import em
-from .newton import NewtonResult, newton
+from .newton import NewtonResult, newton, standard_error_units
 from .problem import Problem, make_feasible
+from .quasi_newton import approach, wander
 from .starts import rearrangements
 
 EM_ROWS = 10_000
@@ -26,6 +28,12 @@ EM_ITER = 60
 PATIENCE = 20
 ABANDON = 20.0
 """A run this many nats below its data set's best after `PATIENCE` Newton steps is given up."""
+LEAD_TOL = 1e-3
+"""Scaled gradient asked of a run on a subsample, whose maximum is standard errors off anyway."""
+SAME = 1e-3
+"""Runs whose log-likelihoods differ by less, in nats, are taken to be at one maximum."""
+CARRIED = 3
+"""Different maxima of a subsample from which all rows are climbed."""
 SCREEN_ITER = 10
 """EM steps by which split-and-merge moves are compared."""
 
@@ -67,15 +75,20 @@ def maximize(
     tol: float,
     max_iter: int,
     n_rounds: int,
+    quasi_newton: bool,
 ) -> Optimum:
     """Maximise each data set's likelihood from its starts, then ``n_rounds`` of moves."""
-    best = _best(_climb(problem, starts, tol, max_iter))
+    best = _climb(problem, starts, tol, max_iter)
     restarts = [best.restarts]
+    if quasi_newton and problem.is_smooth and problem.min_weight == 0:
+        challenger = _climb_by_lbfgsb(problem, starts, tol, max_iter)
+        restarts.append(challenger.restarts)
+        best = _better(best, challenger)
     small = _at_most(problem, EM_ROWS)
     for _ in range(n_rounds if problem.n_experts > 1 else 0):
         moves = rearrangements(small, best.params, 4 * starts.shape[1], rngs)
         promising = _promising(small, moves, starts.shape[1])
-        challenger = _best(_climb(problem, promising, tol, max_iter))
+        challenger = _climb(problem, promising, tol, max_iter)
         restarts.append(challenger.restarts)
         best = _better(best, challenger)
     return replace(best, restarts=torch.cat(restarts, dim=1))
@@ -101,19 +114,33 @@ def maximize_by_em(
         run.converged,
         torch.zeros_like(run.converged),
     )
-    return _best(_shaped(result, n_sets, n_starts))
+    return _best(_shaped(result, n_sets))
 
 
-def _climb(problem: Problem, starts: Tensor, tol: float, max_iter: int) -> NewtonResult:
-    """EM on a subsample, then Newton on everything; fields are (R, S, ...)."""
+def _climb(problem: Problem, starts: Tensor, tol: float, max_iter: int) -> Optimum:
+    """EM to a basin, then Newton; on many rows with a subsample or L-BFGS-B to lead the way."""
     n_sets, n_starts, size = starts.shape
     rows = torch.arange(n_sets).repeat_interleave(n_starts)
     small = _at_most(problem, EM_ROWS)
     inside = make_feasible(small, starts.reshape(-1, size), rows)
     basin = em(small, inside, rows, tol=EM_TOL, max_iter=EM_ITER).params
-    basin = make_feasible(problem, basin, rows)
+    if small is problem:
+        return _best(_shaped(_climb_few_rows(problem, basin, rows, tol, max_iter), n_sets))
+    if problem.is_smooth and problem.min_weight == 0:
+        information = problem.evaluate(basin, rows, "information").information
+        assert information is not None
+        tops, values = approach(problem, basin, rows, standard_error_units(information))
+        return _finished(problem, tops, values, n_sets, tol, max_iter)
+    led = _climb_few_rows(small, basin, rows, LEAD_TOL, max_iter)
+    return _carried_over(problem, _shaped(led, n_sets), tol, max_iter)
+
+
+def _climb_few_rows(
+    problem: Problem, basin: Tensor, rows: Tensor, tol: float, max_iter: int
+) -> NewtonResult:
+    """Newton from every run (B, P), those that fall behind given up after `PATIENCE` steps."""
     result = newton(problem, basin, rows, tol=tol, max_iter=min(max_iter, PATIENCE))
-    best = torch.nan_to_num(result.value, nan=-torch.inf).view(n_sets, n_starts).amax(1)
+    best = torch.nan_to_num(result.value, nan=-torch.inf).view(len(problem.y), -1).amax(1)
     hopeful = result.value > best[rows] - ABANDON
     unfinished = torch.nonzero(~result.converged & ~result.stalled & hopeful).ravel()
     if len(unfinished) and max_iter > PATIENCE:
@@ -124,10 +151,52 @@ def _climb(problem: Problem, starts: Tensor, tol: float, max_iter: int) -> Newto
             tol=tol,
             max_iter=max_iter - PATIENCE,
         )
-        for mine, more in zip(vars(result).values(), vars(rest).values(), strict=True):
-            mine[unfinished] = more
-        result.n_iter[unfinished] += PATIENCE
-    return _shaped(result, n_sets, n_starts)
+        result = _with(result, unfinished, replace(rest, n_iter=rest.n_iter + PATIENCE))
+    return result
+
+
+def _carried_over(problem: Problem, led: NewtonResult, tol: float, max_iter: int) -> Optimum:
+    """Newton on all rows from the `CARRIED` best different maxima of a subsample."""
+    value = torch.nan_to_num(led.value, nan=-torch.inf)
+    n_sets, n_starts = value.shape
+    twin = ((value.unsqueeze(2) - value.unsqueeze(1)).abs() < SAME).tril(-1).any(2)
+    rank = value.masked_fill(twin, -torch.inf).argsort(1, descending=True).argsort(1)
+    worthy = ~twin & (rank < CARRIED) & (value > value.amax(1, keepdim=True) - ABANDON)
+    rows = torch.arange(n_sets).repeat_interleave(n_starts)
+    params = make_feasible(problem, led.params.flatten(0, 1), rows)
+    everywhere = problem.evaluate(params, rows, "value").value
+    no = torch.zeros_like(rows, dtype=torch.bool)
+    result = NewtonResult(
+        params, everywhere, everywhere.new_full((len(rows),), torch.inf), no.long(), no, no.clone()
+    )
+    chosen = torch.nonzero(worthy.ravel()).ravel()
+    end = newton(problem, params[chosen], rows[chosen], tol=tol, max_iter=max_iter)
+    return _best(_shaped(_with(result, chosen, end), n_sets))
+
+
+def _with(result: NewtonResult, where: Tensor, other: NewtonResult) -> NewtonResult:
+    """The runs of ``result``, those at ``where`` replaced."""
+    for mine, others in zip(vars(result).values(), vars(other).values(), strict=True):
+        mine[where] = others
+    return result
+
+
+def _climb_by_lbfgsb(problem: Problem, starts: Tensor, tol: float, max_iter: int) -> Optimum:
+    """L-BFGS-B from every raw start, then Newton from each data set's best."""
+    n_sets, n_starts, size = starts.shape
+    rows = torch.arange(n_sets).repeat_interleave(n_starts)
+    tops, values = wander(problem, starts.reshape(-1, size), rows)
+    return _finished(problem, tops, values, n_sets, tol, max_iter)
+
+
+def _finished(
+    problem: Problem, tops: Tensor, values: Tensor, n_sets: int, tol: float, max_iter: int
+) -> Optimum:
+    values = torch.nan_to_num(values, nan=-torch.inf).view(n_sets, -1)
+    sets = torch.arange(n_sets)
+    winner = tops.view(*values.shape, -1)[sets, values.argmax(1)]
+    end = newton(problem, winner, sets, tol=tol, max_iter=max_iter)
+    return replace(_best(_shaped(end, n_sets)), restarts=values)
 
 
 def _promising(problem: Problem, moves: Tensor, keep: int) -> Tensor:
@@ -144,8 +213,8 @@ def _at_most(problem: Problem, n: int) -> Problem:
     return problem if problem.n_observations <= n else problem.subsample(n)
 
 
-def _shaped(result: NewtonResult, n_sets: int, n_starts: int) -> NewtonResult:
-    return NewtonResult(*(v.unflatten(0, (n_sets, n_starts)) for v in vars(result).values()))
+def _shaped(result: NewtonResult, n_sets: int) -> NewtonResult:
+    return NewtonResult(*(v.unflatten(0, (n_sets, -1)) for v in vars(result).values()))
 
 
 def _best(result: NewtonResult) -> Optimum:

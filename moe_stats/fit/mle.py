@@ -49,7 +49,7 @@ class MLE:
     n_iter : Tensor
         (R,) iterations of the winning run.
     restarts : Tensor
-        (R, S) the log-likelihood that each start reached.
+        (R, S) the log-likelihood that each start, each start by L-BFGS-B and each move reached.
     tol : float
         The tolerance asked for.
     """
@@ -116,6 +116,7 @@ def fit_mle(
     tol: float = 1e-6,
     max_iter: int = 300,
     n_rounds: int = 2,
+    quasi_newton: bool = True,
     random_states: Sequence[Any] | None = None,
 ) -> MLE:
     """Fit R data sets of equal size by maximum likelihood, as one batch.
@@ -187,7 +188,15 @@ def fit_mle(
         check_choice("init", init, ("auto", *KINDS, "oracle"))
         kinds = tuple(KINDS) if init == "auto" else (str(init),)
         starts = draw_starts(problem, template.gate, n_init, kinds, rngs)
-    optimum = maximize(problem, starts, rngs, tol=tol, max_iter=max_iter, n_rounds=n_rounds)
+    optimum = maximize(
+        problem,
+        starts,
+        rngs,
+        tol=tol,
+        max_iter=max_iter,
+        n_rounds=n_rounds,
+        quasi_newton=quasi_newton,
+    )
     return _result(problem, optimum, template, tol)
 
 

@@ -138,7 +138,7 @@ def newton(
             theta, lo, hi = out[active], low[active], high[active]
         free = free_coordinates(theta, at.gradient, lo, hi)
 
-        move, at_edge = _trust_region_step(at, free, radius[active])
+        move, at_edge = _bounded_step(at, theta, lo, hi, free, radius[active])
         new = torch.clamp(theta + move, lo, hi)
         move = new - theta
         predicted = (at.gradient * move).sum(-1)
@@ -195,10 +195,30 @@ def standard_error_units(information: Tensor) -> Tensor:
     return torch.sqrt(diagonal.clamp(min=1e-12 * diagonal.amax(-1, keepdim=True) + 1e-300))
 
 
-def _trust_region_step(at: _Point, free: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
+def _bounded_step(
+    at: _Point, theta: Tensor, low: Tensor, high: Tensor, free: Tensor, radius: Tensor
+) -> tuple[Tensor, Tensor]:
+    """A trust-region step inside the box: a coordinate that would leave it stops at its bound,
+    and the others are solved for again, or a bound close by would shorten every step."""
+    gradient, stopped = at.gradient, torch.zeros_like(theta)
+    for _ in range(3):
+        step, at_edge = _trust_region_step(at, gradient, free, radius)
+        move = step + stopped
+        beyond = free & ((theta + move < low) | (theta + move > high))
+        if not bool(beyond.any()):
+            break
+        stopped = torch.where(beyond, torch.clamp(theta + move, low, high) - theta, stopped)
+        free = free & ~beyond
+        gradient = at.gradient + torch.einsum("bpq,bq->bp", at.hessian, stopped)
+    return move, at_edge
+
+
+def _trust_region_step(
+    at: _Point, gradient: Tensor, free: Tensor, radius: Tensor
+) -> tuple[Tensor, Tensor]:
     """Maximise the quadratic model within the radius; (B, P) and whether the edge was met."""
     curvature, vectors = torch.linalg.eigh(-scaled_hessian(at.hessian, at.scale, free))
-    slope = torch.einsum("bpq,bp->bq", vectors, (at.gradient / at.scale).masked_fill(~free, 0.0))
+    slope = torch.einsum("bpq,bp->bq", vectors, (gradient / at.scale).masked_fill(~free, 0.0))
     curvature = curvature.abs().clamp(min=_FLAT)
     low = torch.zeros_like(radius)
     high = slope.norm(dim=-1) / radius

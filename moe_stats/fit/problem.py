@@ -19,6 +19,9 @@ from torch import Tensor
 
 from kernels.gating import Evaluation, GateForm, Layout, Order, evaluate, gate_means
 
+INWARD = 0.95
+"""How far short of a binding weight a flattened gate stops: interior points need room."""
+
 
 @dataclass(frozen=True, eq=False)
 class Problem:
@@ -55,6 +58,11 @@ class Problem:
     @property
     def n_observations(self) -> int:
         return self.y.shape[-1]
+
+    @property
+    def is_smooth(self) -> bool:
+        """Whether the gate keeps every expert, so that the likelihood has no jumps."""
+        return self.form.top_k is None or self.form.top_k >= self.n_experts
 
     def evaluate(self, params: Tensor, rows: Tensor, order: Order) -> Evaluation:
         """Log-likelihoods of params (B, P) on data sets rows (B,)."""
@@ -104,21 +112,28 @@ def make_feasible(
     params: Tensor,  # (B, P)
     rows: Tensor,  # (B,)
 ) -> Tensor:
-    """Parameters inside the bounds, the gate flattened until every weight holds.
+    """Parameters inside the bounds, the gate flattened until every weight holds with slack.
 
-    A gate that keeps violating ``min_weight`` when flat (an expert the selection rule never
+    A gate that violates ``min_weight`` even when flat (an expert the selection rule never
     picks) is returned as it is; its objective is -inf.
     """
     low, high = problem.bounds(rows)
     params = torch.clamp(params, low, high)
-    gate = problem.layout.gate_indices()
+    bad = torch.nonzero(~weights_hold(problem, params, rows)).ravel()
+    if not len(bad):
+        return params
+    gate, own = problem.layout.gate_indices(), rows[bad]
+    steep, flat = params.new_ones(len(bad), 1), params.new_zeros(len(bad), 1)
     for _ in range(12):
-        bad = ~weights_hold(problem, params, rows)
-        if not bool(bad.any()):
-            break
-        shrunk = params.clone()
-        shrunk[:, gate] *= 0.5
-        params = torch.where(bad[:, None], shrunk, params)
+        middle = (steep + flat) / 2
+        trial = params[bad]
+        trial[:, gate] *= middle
+        holds = weights_hold(problem, trial, own)[:, None]
+        flat, steep = torch.where(holds, middle, flat), torch.where(holds, steep, middle)
+    found = flat[:, 0] > 0
+    scaled = params[bad]
+    scaled[:, gate] *= INWARD * flat
+    params[bad[found]] = scaled[found]
     return params
 
 

@@ -47,7 +47,7 @@ def kmeans(x: Tensor, y: Tensor, luck: _Luck) -> Tensor:
     points = _standardized(torch.cat([x, y.unsqueeze(1)], dim=1)).mT  # (B, N, D + 1)
     centres = points.gather(1, luck.seeds.unsqueeze(-1).expand(-1, -1, points.shape[-1]))
     for _ in range(5):
-        assigned = _one_hot(torch.cdist(points, centres).argmin(-1), luck.seeds.shape[-1])
+        assigned = _nearest(torch.cdist(centres, points))
         total = assigned.sum(-1, keepdim=True)
         centres = torch.where(total > 0, assigned @ points / total.clamp(min=1), centres)
     return assigned
@@ -65,7 +65,7 @@ def lines(x: Tensor, y: Tensor, luck: _Luck) -> Tensor:
     coefficients, _ = _regressions(x, y, member)
     for _ in range(5):
         residual = (y.unsqueeze(1) - coefficients @ _with_one(x)).abs()
-        assigned = _one_hot(residual.argmin(1), luck.seeds.shape[-1])
+        assigned = _nearest(residual)
         fitted, _ = _regressions(x, y, assigned)
         enough = assigned.sum(-1, keepdim=True) > x.shape[1] + 1
         coefficients = torch.where(enough, fitted, coefficients)
@@ -76,7 +76,7 @@ def partition(x: Tensor, y: Tensor, luck: _Luck) -> Tensor:
     """Nearest of E random points in x alone; hard assignment (B, E, N)."""
     points = _standardized(x).mT
     centres = points.gather(1, luck.seeds.unsqueeze(-1).expand(-1, -1, points.shape[-1]))
-    return _one_hot(torch.cdist(points, centres).argmin(-1), luck.seeds.shape[-1])
+    return _nearest(torch.cdist(centres, points))
 
 
 KINDS: dict[str, Callable[[Tensor, Tensor, _Luck], Tensor]] = {
@@ -211,16 +211,18 @@ def _regressions(x: Tensor, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 
     x (B, D, N), y (B, N), weight (B, E, N).
     """
-    u = _with_one(x).unsqueeze(1)  # (B, 1, D + 1, N)
-    weighted = weight.unsqueeze(2) * u
-    gram = weighted @ u.mT
-    level = gram.diagonal(dim1=-2, dim2=-1).mean(-1).clamp(min=1e-12)
-    gram = gram + 1e-6 * level[..., None, None] * torch.eye(u.shape[2], dtype=x.dtype)
-    coefficients = ridge_solve(gram, (weighted * y[:, None, None]).sum(-1))
-    residual = y.unsqueeze(1) - coefficients @ u.squeeze(1)
+    u = _with_one(x)  # (B, D + 1, N)
+    i, j = torch.triu_indices(*2 * (u.shape[1],))
     mass = weight.sum(-1)
+    gram = x.new_zeros(*mass.shape, u.shape[1], u.shape[1])
+    gram[..., i, j] = gram[..., j, i] = weight @ (u[:, i] * u[:, j]).mT
+    right = weight @ (u * y.unsqueeze(1)).mT
+    level = gram.diagonal(dim1=-2, dim2=-1).mean(-1).clamp(min=1e-12)
+    gram = gram + 1e-6 * level[..., None, None] * torch.eye(u.shape[1], dtype=x.dtype)
+    coefficients = ridge_solve(gram, right)
+    residual = y.unsqueeze(1) - coefficients @ u
     scale = torch.sqrt((weight * residual.square()).sum(-1) / mass.clamp(min=1e-12))
-    return coefficients, torch.where(mass > u.shape[2], scale, y.std(-1, keepdim=True))
+    return coefficients, torch.where(mass > u.shape[1], scale, y.std(-1, keepdim=True))
 
 
 def _proposals(
@@ -269,8 +271,9 @@ def _proposals(
     return out
 
 
-def _one_hot(labels: Tensor, n_experts: int) -> Tensor:
-    return torch.nn.functional.one_hot(labels, n_experts).mT.to(torch.float64)
+def _nearest(distance: Tensor) -> Tensor:
+    """Indicator (B, E, N) of the expert at the smallest distance (B, E, N)."""
+    return naive.select(-distance, 1).to(distance)
 
 
 def _standardized(x: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ def test_a_saddle_is_stationary_but_no_maximum():
     X, y = broken_line()
     one = GaussianMoERegressor(1, random_state=0).fit(X, y).model_.to_params()
     saddle = GaussianMoE.from_params(torch.cat([one, one]), SoftmaxGate.template(), 2)
-    fit = GaussianMoERegressor(2, init=saddle, max_iter=0, n_rounds=0).fit(X, y)
+    fit = GaussianMoERegressor(2, init=saddle, max_iter=0, n_rounds=0, quasi_newton=False).fit(X, y)
     assert fit.stationarity_.is_stationary
     assert fit.stationarity_.curvature > 0.1
     assert not fit.stationarity_.is_local_maximum

@@ -10,8 +10,10 @@ from scipy.optimize import minimize
 from kernels.gating import Layout
 from moe_stats import GaussianMoE, LinearExperts, SoftmaxGate, TopKGate, Uniform, fit_mle
 from moe_stats.fit.em import em, m_step
+from moe_stats.fit.maximize import EM_ROWS
 from moe_stats.fit.newton import newton, standard_error_units
 from moe_stats.fit.problem import Problem
+from moe_stats.fit.starts import KINDS, draw_starts
 
 BOUND = 1e-6
 """How far inside or outside a bound an optimum may lie."""
@@ -275,12 +277,85 @@ def test_more_starts_are_never_worse():
     X, y = data(n=300)
     last = -math.inf
     for n_init in (1, 2, 4, 8):
-        fit = fit_mle(X, y, n_experts=3, n_init=n_init, n_rounds=0, random_states=[2])
+        fit = fit_mle(
+            X,
+            y,
+            n_experts=3,
+            n_init=n_init,
+            n_rounds=0,
+            quasi_newton=False,
+            random_states=[2],
+        )
         assert fit.restarts.shape == (1, n_init)
         value = float(fit.log_likelihood)
         assert value >= last - 1e-7 * (1 + abs(value))
         assert value == pytest.approx(float(fit.restarts.max()), rel=1e-7)
         last = value
+
+
+def test_quasi_newton_is_never_below_scipy_from_the_same_starts():
+    """Three experts for two: L-BFGS-B from raw starts finds maxima that EM and Newton miss, so
+    without it some data set stays below (the control)."""
+    X, y = data(n=500, n_sets=6)
+    problem = Problem(
+        X.mT.contiguous(),
+        y,
+        SoftmaxGate.form_of(),
+        3,
+        torch.full((6,), 0.05, dtype=torch.float64),
+        gate_bound=100.0,
+    )
+    rngs = [np.random.default_rng(0)]
+    starts = draw_starts(problem, SoftmaxGate, 4, tuple(KINDS), rngs)[0]
+
+    def scipys(row):
+        low, high = (bound[0].numpy() for bound in problem.bounds(torch.tensor([row])))
+
+        def negative(theta):
+            at = problem.evaluate(torch.from_numpy(theta)[None], torch.tensor([row]), "gradient")
+            return -float(at.value), -at.gradient[0].numpy()
+
+        options = {"gtol": 1e-6, "ftol": 0.0, "maxiter": 5_000, "maxfun": 10_000}
+        bounds = list(zip(low, high, strict=True))
+        return max(
+            -minimize(
+                negative,
+                np.clip(start.numpy(), low, high),
+                jac=True,
+                method="L-BFGS-B",
+                bounds=bounds,
+                options=options,
+            ).fun
+            for start in starts
+        )
+
+    rival = torch.tensor([scipys(row) for row in range(6)], dtype=torch.float64)
+    gains = {}
+    for quasi_newton in (True, False):
+        fit = fit_mle(
+            X,
+            y,
+            n_experts=3,
+            init=GaussianMoE.from_params(starts, SoftmaxGate.template(), 3),
+            min_scale=0.05,
+            gate_bound=100.0,
+            n_rounds=0,
+            quasi_newton=quasi_newton,
+        )
+        gains[quasi_newton] = fit.log_likelihood - rival
+        assert fit.restarts.shape == (6, 8 if quasi_newton else 4)
+    assert bool((gains[True] >= -1e-6).all())
+    assert bool((gains[False] < -1e-2).any())
+
+
+def test_many_rows_end_where_newton_from_the_truth_does():
+    """Beyond `EM_ROWS` rows L-BFGS-B leads to the maximum and Newton ends the climb."""
+    X, y = data(n=12_000)
+    assert X.shape[1] > EM_ROWS
+    fit = fit_mle(X, y, n_experts=2, n_init=3, n_rounds=0, random_states=[0])
+    best = fit_mle(X, y, n_experts=2, init=TRUTH, n_rounds=0, random_states=[0])
+    assert bool(fit.converged.all())
+    assert float(fit.log_likelihood) == pytest.approx(float(best.log_likelihood), abs=NATS)
 
 
 def test_moves_are_never_worse():
@@ -303,12 +378,12 @@ def test_every_kind_of_start_finds_a_well_separated_truth(kind):
 def test_given_model_is_the_only_start():
     X, y = data(n_sets=2)
     fit = fit_mle(X, y, n_experts=2, init=TRUTH, n_rounds=0, random_states=[0, 1])
-    assert fit.restarts.shape == (2, 1)
+    assert fit.restarts.shape == (2, 2)  # by Newton, and by L-BFGS-B
     batch = GaussianMoE.from_params(
         torch.stack([TRUTH.to_params(), fit.model.to_params()[0]]), SoftmaxGate.template(), 2
     )
     several = fit_mle(X, y, n_experts=2, init=batch, n_rounds=0, random_states=[0, 1])
-    assert several.restarts.shape == (2, 2)
+    assert several.restarts.shape == (2, 4)
     assert torch.allclose(several.log_likelihood, fit.log_likelihood, rtol=0, atol=NATS)
 
 

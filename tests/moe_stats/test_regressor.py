@@ -63,7 +63,7 @@ def test_attributes(fit):
     assert fit.status_.startswith("converged: scaled gradient")
     assert fit.n_features_in_ == 1
     assert fit.n_iter_ >= 1
-    assert fit.restarts_.shape == (8 + 2 * 8,)  # starts, and two rounds of as many moves
+    assert fit.restarts_.shape == (8 + 8 + 2 * 8,)  # both climbs, two rounds of as many moves
     assert fit.restarts_.max() == pytest.approx(fit.log_likelihood_, rel=1e-7)
 
 
