@@ -328,7 +328,7 @@ def gate_means(
     within = params.new_zeros(batch, layout.n_experts, *2 * (layout.n_own + layout.n_shared,))
     curvature = params.new_zeros(batch, layout.size, layout.size)
     per_model = max(layout.n_experts * (layout.n_own + layout.n_shared), layout.n_features)
-    for part in _slices(n, max(1, MAX_ELEMENTS // (batch * per_model))):
+    for part in _slices(n, max(1, MAX_ELEMENTS // max(1, batch * per_model))):
         xs = x[rows, :, part]
         g = torch.exp(log_gate(params, form, xs, layout))  # (B, E, n)
         means += g.sum(-1)

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .boundary import search
+from .cells import ranks_are_affine, walls_touched
 from .newton import free_coordinates, scaled_hessian, standard_error_units
 from .problem import Problem, parameter_names
 
@@ -36,8 +38,8 @@ class Stationarity:
     tol : float
         What it was asked to be.
     curvature : float
-        Largest eigenvalue of the scaled Hessian on the free coordinates that hold no binding
-        weight; at most `FLAT` at a local maximum.
+        Largest eigenvalue of the scaled Hessian along what bounds, binding weights and
+        selection boundaries leave free; at most `FLAT` at a local maximum.
     flat_directions : int
         Number of directions without curvature: the gate's invariances and, beyond them,
         directions the data say nothing about.
@@ -45,6 +47,8 @@ class Stationarity:
         The bounds that hold.
     boundary : str
         What was searched across selection boundaries, and what was found.
+    boundary_stands : bool
+        Whether the search could be made and found nothing better.
     is_stationary, is_local_maximum : bool
     """
 
@@ -54,7 +58,7 @@ class Stationarity:
     flat_directions: int
     active_bounds: tuple[str, ...]
     boundary: str
-    boundary_improves: bool
+    boundary_stands: bool
 
     @property
     def is_stationary(self) -> bool:
@@ -62,7 +66,7 @@ class Stationarity:
 
     @property
     def is_local_maximum(self) -> bool:
-        return self.is_stationary and self.curvature <= FLAT and not self.boundary_improves
+        return self.is_stationary and self.curvature <= FLAT and self.boundary_stands
 
     def __str__(self) -> str:
         kind = "neither stationary nor a maximum"
@@ -94,22 +98,24 @@ def certify(
     assert at.information is not None
     assert at.hessian is not None
     low, high = problem.bounds(rows)
-    free = free_coordinates(theta, at.gradient, low, high) & ~_silent(problem, theta, rows)
+    free = free_coordinates(theta, at.gradient, low, high) & ~silent(problem, theta, rows)
     scale = standard_error_units(at.information)
     hessian = scaled_hessian(at.hessian, scale, free)
-    binding = binding_weights(problem, theta, rows)[0]
-    if bool(binding.any()):
-        hessian = _project_out(problem, theta, rows, hessian, scale, binding)
+    normals = _binding_normals(problem, theta, rows)
+    normals = (normals / scale).masked_fill(~free, 0.0)
+    held = int(torch.linalg.matrix_rank(normals)) if len(normals) else 0
+    if held:
+        hessian = _project_out(normals, hessian)
     eigenvalues = torch.linalg.eigvalsh(hessian)[0]
-    boundary, improves = _boundary(problem, theta, rows, float(at.value))
+    boundary, stands = _boundary(problem, theta, rows, float(at.value))
     return Stationarity(
         scaled_gradient=scaled_gradient,
         tol=tol,
         curvature=float(eigenvalues[-1]),
-        flat_directions=int((eigenvalues.abs() <= FLAT).sum()),
+        flat_directions=int((eigenvalues.abs() <= FLAT).sum()) - held,
         active_bounds=active_bounds(problem, params, row),
         boundary=boundary,
-        boundary_improves=improves,
+        boundary_stands=stands,
     )
 
 
@@ -157,12 +163,12 @@ def not_identified(
     They carry no complete-data information: the gate of a top-1 model, whose size plays no
     part, or everything about an expert that is never selected.
     """
-    silent = _silent(problem, params[None], torch.tensor([row]))[0]
+    found = silent(problem, params[None], torch.tensor([row]))[0]
     names = parameter_names(problem.layout)
-    return tuple(name for name, none in zip(names, silent.tolist(), strict=True) if none)
+    return tuple(name for name, none in zip(names, found.tolist(), strict=True) if none)
 
 
-def _silent(problem: Problem, theta: Tensor, rows: Tensor) -> Tensor:
+def silent(problem: Problem, theta: Tensor, rows: Tensor) -> Tensor:
     """Which parameters carry no complete-data information, up to rounding; (1, P)."""
     layout, n = problem.layout, problem.n_observations
     information = problem.evaluate(theta, rows, "information").information
@@ -181,32 +187,34 @@ def _silent(problem: Problem, theta: Tensor, rows: Tensor) -> Tensor:
     return silent
 
 
-def _project_out(
-    problem: Problem,
-    theta: Tensor,
-    rows: Tensor,
-    hessian: Tensor,
-    scale: Tensor,
-    binding: Tensor,
-) -> Tensor:
-    """The scaled Hessian on the tangent space of the binding weight constraints."""
-    _, jacobian, _ = problem.gate_means(theta, rows, theta.new_zeros(1, problem.n_experts))
-    assert jacobian is not None
-    normals = (jacobian[0, binding] / scale).mT
-    basis, _ = torch.linalg.qr(normals)
-    tangent = torch.eye(len(normals), dtype=theta.dtype) - basis @ basis.mT
+def _binding_normals(problem: Problem, theta: Tensor, rows: Tensor) -> Tensor:
+    """Normals (M, P) of the binding weights and of the selection boundaries a fit lies on."""
+    normals = theta.new_zeros(0, theta.shape[-1])
+    binding = binding_weights(problem, theta, rows)[0]
+    if bool(binding.any()):
+        _, jacobian, _ = problem.gate_means(theta, rows, theta.new_zeros(1, problem.n_experts))
+        assert jacobian is not None
+        normals = jacobian[0, binding]
+    if not problem.is_smooth and ranks_are_affine(problem.form, problem.x):
+        normals = torch.cat([normals, walls_touched(problem, theta, rows)])
+    return normals
+
+
+def _project_out(normals: Tensor, hessian: Tensor) -> Tensor:
+    """A scaled Hessian (1, P, P) on the tangent space of constraints with normals (M, P)."""
+    tangent = torch.eye(normals.shape[1], dtype=hessian.dtype)
+    tangent = tangent - torch.linalg.pinv(normals) @ normals
     return tangent @ hessian @ tangent
 
 
 def _boundary(problem: Problem, theta: Tensor, rows: Tensor, value: float) -> tuple[str, bool]:
     """Look across the selection boundaries of a top-K gate; see `boundary`."""
-    top_k = problem.form.top_k
-    if top_k is None or top_k >= problem.n_experts:
-        return "The gate selects no experts, so the likelihood is smooth.", False
-    from .boundary import search
-
+    if problem.is_smooth:
+        return "The gate selects no experts, so the likelihood is smooth.", True
+    if not ranks_are_affine(problem.form, problem.x):
+        return "Selection boundaries: not searched, since the gate's ranks are not affine.", False
     found = search(problem, theta, rows)
     gain = found.value - value
-    improves = gain > 1e-6
-    outcome = f"one improves by {gain:.2g} nats" if improves else "none improves"
-    return f"Selection boundaries: {found.searched}; {outcome}.", improves
+    stands = gain <= 1e-6
+    outcome = "none improves" if stands else f"one improves by {gain:.2g} nats"
+    return f"Selection boundaries: {found.searched}; {outcome}.", stands

@@ -2,8 +2,8 @@
 
 All starts of all data sets run as one batch. EM runs on at most `EM_ROWS` rows; every start is
 then carried to a stationary point of the full likelihood. L-BFGS-B climbs from the same starts
-where asked to, the best is rearranged by split-and-merge moves, and the best of everything is
-kept.
+where asked to, the best is rearranged by split-and-merge moves, a top-K fit is carried across
+selection boundaries, and the best of everything is kept.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .annealing import annealed
+from .boundary import improve
+from .cells import ranks_are_affine
 from .em import em
 from .newton import NewtonResult, newton, standard_error_units
 from .problem import Problem, make_feasible
@@ -32,6 +35,8 @@ LEAD_TOL = 1e-3
 """Scaled gradient asked of a run on a subsample, whose maximum is standard errors off anyway."""
 SAME = 1e-3
 """Runs whose log-likelihoods differ by less, in nats, are taken to be at one maximum."""
+ANNEAL_FROM = 4
+"""Experts from which a top-K search also starts from dense fits: two or three are found anyway."""
 CARRIED = 3
 """Different maxima of a subsample from which all rows are climbed."""
 SCREEN_ITER = 10
@@ -89,6 +94,10 @@ def maximize(
         moves = rearrangements(small, best.params, 4 * starts.shape[1], rngs)
         promising = _promising(small, moves, starts.shape[1])
         challenger = _climb(problem, promising, tol, max_iter)
+        restarts.append(challenger.restarts)
+        best = _better(best, challenger)
+    if not problem.is_smooth and ranks_are_affine(problem.form, problem.x):
+        challenger = _across_boundaries(problem, best, starts, tol, max_iter)
         restarts.append(challenger.restarts)
         best = _better(best, challenger)
     return replace(best, restarts=torch.cat(restarts, dim=1))
@@ -199,6 +208,25 @@ def _finished(
     return replace(_best(_shaped(end, n_sets)), restarts=values)
 
 
+def _across_boundaries(
+    problem: Problem, best: Optimum, starts: Tensor, tol: float, max_iter: int
+) -> Optimum:
+    """Search beyond selection boundaries from the best fits, and from the best dense ones where
+    experts are many."""
+    n_sets, n_starts, size = starts.shape
+    sets = torch.arange(n_sets)
+    candidates = best.params.unsqueeze(1)
+    if problem.n_experts >= ANNEAL_FROM:
+        rows = sets.repeat_interleave(n_starts)
+        dense = annealed(problem, starts.reshape(-1, size), rows)
+        value = torch.nan_to_num(problem.evaluate(dense, rows, "value").value, nan=-torch.inf)
+        first = dense.view(starts.shape)[sets, value.view(n_sets, n_starts).argmax(1)]
+        candidates = torch.stack([best.params, first], 1)
+    rows = sets.repeat_interleave(candidates.shape[1])
+    found = improve(problem, candidates.flatten(0, 1), rows, tol=tol, max_iter=max_iter)
+    return _best(_shaped(found, n_sets))
+
+
 def _promising(problem: Problem, moves: Tensor, keep: int) -> Tensor:
     """The moves (R, keep, P) that stand highest after a few steps of EM."""
     n_sets, n_moves, size = moves.shape
@@ -229,7 +257,8 @@ def _best(result: NewtonResult) -> Optimum:
 
 
 def _better(a: Optimum, b: Optimum) -> Optimum:
-    wins = b.value > a.value + 1e-9 * (1 + a.value.abs())
+    equal = 1e-9 * (1 + a.value.abs())
+    wins = (b.value > a.value + equal) | (b.converged & ~a.converged & (b.value >= a.value - equal))
     fields = {}
     for name, mine in vars(a).items():
         condition = wins.view(-1, *[1] * (mine.ndim - 1))

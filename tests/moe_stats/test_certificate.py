@@ -1,5 +1,7 @@
 """Certificates: what is called a local maximum, what is not, and what is not identified."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from moe_stats import (
     SoftmaxGate,
     TopKGate,
 )
+from moe_stats.fit.boundary import search
 from moe_stats.fit.certificate import FLAT, certify
 from moe_stats.fit.newton import newton
 
@@ -100,38 +103,45 @@ def test_a_weight_that_binds_does_not_spoil_the_certificate():
 
 def test_boundary_search_improves_a_misplaced_top_1_gate():
     """The gate picks the first expert left of .2 only, where .5 is right: no gradient tells,
-    the search across selections does. With the true gate it finds next to nothing."""
+    the search across selections does. The estimator searches, and nothing is left to find."""
     X, y = broken_line()
     bad = GaussianMoE(TopKGate([0.0, -0.2], [[0.0], [1.0]], top_k=1, rank="logit"), EXPERTS)
     fit = GaussianMoERegressor(2, TOP_1, init=bad, n_rounds=0).fit(X, y)
-    assert fit.stationarity_.is_stationary
-    assert fit.stationarity_.boundary_improves
-    assert not fit.stationarity_.is_local_maximum
-    assert "improves by" in fit.stationarity_.boundary
+    assert fit.stationarity_.boundary_stands
+    assert fit.stationarity_.is_local_maximum
+    assert "every change of selection" in fit.stationarity_.boundary
 
-    searched = GaussianMoERegressor(2, TOP_1, random_state=0).fit(X, y)
-    assert searched.log_likelihood_ > fit.log_likelihood_ + 10
-    assert not searched.stationarity_.boundary_improves
-    assert searched.stationarity_.is_local_maximum
-    assert "every change of selection" in searched.stationarity_.boundary
+    problem, row = fit._mle._problem, torch.tensor([0])
+    stuck = newton(problem, bad.to_params()[None], row, tol=1e-6, max_iter=100)
+    found = certify(problem, stuck.params[0], 0, float(stuck.scaled_gradient), 1e-6)
+    assert fit.log_likelihood_ > float(stuck.value) + 10
+    assert found.is_stationary
+    assert not found.boundary_stands
+    assert not found.is_local_maximum
+    assert "improves by" in found.boundary
 
 
 def test_boundary_search_sees_what_a_loop_over_thresholds_sees():
     """One feature, top 1 of 2: every split of the line is reached, so the search's best gain
     is the best over all thresholds, computed here one by one."""
-    from moe_stats.fit.boundary import search
-
     X, y = broken_line(n=80)
     bad = GaussianMoE(TopKGate([0.0, -0.2], [[0.0], [1.0]], top_k=1, rank="logit"), EXPERTS)
-    fit = GaussianMoERegressor(2, TOP_1, init=bad, n_rounds=0, max_iter=0).fit(X, y)
-    params = fit.model_.to_params()[None]
-    found = search(fit._mle._problem, params, torch.tensor([0]))
-    normal = torch.distributions.Normal(
-        fit.model_.experts.mean(torch.from_numpy(X)), fit.model_.experts.scale
-    )
+    problem = GaussianMoERegressor(2, TOP_1, init=bad, n_rounds=0).fit(X, y)._mle._problem
+    found = search(problem, bad.to_params()[None], torch.tensor([0]))
+    normal = torch.distributions.Normal(bad.experts.mean(torch.from_numpy(X)), bad.experts.scale)
     density = normal.log_prob(torch.from_numpy(y)[:, None]).numpy()[np.argsort(X[:, 0])]
     best = max(density[:k, 0].sum() + density[k:, 1].sum() for k in range(81))
     assert found.value == pytest.approx(best, rel=1e-10)
+
+
+def test_a_rank_that_is_not_affine_is_named_not_searched():
+    X, y = broken_line()
+    fit = GaussianMoERegressor(2, TOP_1, random_state=0).fit(X, y)
+    problem, params = fit._mle._problem, fit.model_.to_params()
+    curved = replace(problem.form, rank=lambda own, shared, x: (own[0] + own[1] * x[0]) ** 3)
+    found = certify(replace(problem, form=curved), params, 0, 0.0, 1e-6)
+    assert "not searched, since the gate's ranks are not affine" in found.boundary
+    assert not found.is_local_maximum
 
 
 def test_top_1_gates_are_not_identified():
@@ -148,8 +158,8 @@ def test_an_expert_never_selected_is_not_identified():
     gate = TopKGate([0.1, 0.3, -0.2], [[5.0], [-2.0], [-9.0]], top_k=2, rank="slope")
     experts = LinearExperts([[2.0], [-4.0], [7.0]], [1.0, 3.0, -9.0], [0.2, 0.2, 0.2])
     fit = GaussianMoERegressor(
-        3, TopKGate.template(top_k=2), init=GaussianMoE(gate, experts), n_rounds=0
-    ).fit(X, y)
+        3, TopKGate.template(top_k=2), init=GaussianMoE(gate, experts), n_rounds=0, gate_bound=30
+    ).fit(X, y)  # bounded, or the gate between the two regimes becomes a step
     silent = int(fit.model_.gate_probs(torch.from_numpy(X)).sum(0).argmin())
     assert float(fit.model_.gate_probs(torch.from_numpy(X))[:, silent].max()) == 0
     assert {f"{name}[{silent}]" for name in ("gate intercept", "intercept", "scale")} | {
