@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-RENDERERS = {"rates": "paper_figures.study_rates"}
+RENDERERS = {"rates": "paper_figures.study_rates", "selection": "paper_figures.selection"}
 """Kind of study to the module whose ``render`` draws it."""
 
 

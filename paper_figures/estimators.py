@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from .style import COLOURS, MARKERS, style
+from moe_stats.plots import COLOURS, MARKERS
+
+from .style import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,6 +74,8 @@ def comparison(table: pd.DataFrame, supposed_weight: float) -> pd.DataFrame:
     are as the theorem supposes (no true atom without a fitted one, no mass below the bound) they
     are the share and its Wilson interval.
     """
+    from scipy.stats import binomtest
+
     rows = []
     columns = [c for c in ("gain", "least_weight", "intercept_multi_largest") if c in table]
     for (arm, n), group in table.groupby(["arm", "n"], sort=True):
@@ -79,7 +83,8 @@ def comparison(table: pd.DataFrame, supposed_weight: float) -> pd.DataFrame:
             low, centre, high = group[column].quantile([0.1, 0.5, 0.9])
             rows.append((arm, n, column, centre, low, high))
         good = (group["n_empty"] == 0) & (group["least_weight"] >= supposed_weight * (1 - 1e-6))
-        rows.append((arm, n, "as_supposed", good.mean(), *_wilson(int(good.sum()), len(good))))
+        share = binomtest(int(good.sum()), len(good)).proportion_ci(method="wilson")
+        rows.append((arm, n, "as_supposed", good.mean(), share.low, share.high))
     return pd.DataFrame(rows, columns=["arm", "n", "quantity", "centre", "low", "high"])
 
 
@@ -98,10 +103,3 @@ def _draw(ax: Axes, compared: pd.DataFrame, quantity: str) -> None:
             elinewidth=0.7,
             label=str(arm),
         )
-
-
-def _wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    share = successes / n
-    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return float(centre - half), float(centre + half)

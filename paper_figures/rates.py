@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from moe_stats.plots import COLOURS, MARKERS
 from theory.assessment import Assessment
 
-from .style import COLOURS, MARKERS, style
+from .style import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,6 +1,7 @@
 """One style for all figures, and the one way they are saved.
 
-Colours are Okabe and Ito's, told apart by the colour-blind; markers repeat what colour says.
+Colours and markers are those of `moe_stats.plots`: told apart by the colour-blind, and markers
+repeat what colour says.
 """
 
 from __future__ import annotations
@@ -15,8 +16,6 @@ import pandas as pd
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-MARKERS = ("o", "s", "^", "D", "v", "P")
 _SHEET = Path(__file__).with_name("moebius.mplstyle")
 
 
