@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from .fit.certificate import Stationarity
 from .fit.mle import MLE, Init, fit_mle
 from .gates import GateTemplate
+from .inference import IdentifiabilityReport, covariance, identifiability_report
 from .model import GaussianMoE
 
 
@@ -74,6 +75,8 @@ class GaussianMoERegressor(RegressorMixin, BaseEstimator):
         How the fit ended, in a sentence.
     not_identified_ : tuple of str
         Parameters on which the likelihood does not depend.
+    identifiability_ : IdentifiabilityReport
+        What the fitted density leaves open; computed when asked for.
     n_iter_ : int
         Iterations of the winning run.
     restarts_ : ndarray
@@ -207,6 +210,23 @@ class GaussianMoERegressor(RegressorMixin, BaseEstimator):
         """Parameters on which the likelihood of this fit does not depend."""
         check_is_fitted(self, "model_")
         return self._mle.not_identified()
+
+    @property
+    def identifiability_(self) -> IdentifiabilityReport:
+        """What the fitted density leaves open on the data's features; computed when asked for."""
+        check_is_fitted(self, "model_")
+        return identifiability_report(self.model_, self._mle.features(0))
+
+    def standard_errors(
+        self, kind: Literal["observed", "sandwich"] = "observed"
+    ) -> dict[str, float]:
+        """Standard errors by parameter, scales as logarithms, the last gate fixed at 0.
+
+        `covariance` says when one is 0, inf or nan, and flags fits to which none apply.
+        """
+        check_is_fitted(self, "model_")
+        found = covariance(self._mle, kind)
+        return dict(zip(found.names, found.standard_errors[0].tolist(), strict=True))
 
     def predict(self, X: Any) -> np.ndarray:
         """Conditional mean of y at each row of X; (N,), in units of y."""

@@ -96,6 +96,10 @@ class MLE:
         """Parameters on which the likelihood of one fit does not depend."""
         return not_identified(self._problem, self._params[row], row)
 
+    def features(self, row: int = 0) -> Tensor:
+        """X (N, D) of one data set."""
+        return self._problem.x[row].mT
+
     @functools.cached_property
     def _params(self) -> Tensor:
         return self.model.to_params()
