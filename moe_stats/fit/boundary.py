@@ -49,6 +49,9 @@ GAIN = 1e-7
 ROUNDS = 100
 """Line searches of one model; far more than are ever needed."""
 
+WEIGHTED_ROUNDS = 3
+"""The same under ``min_weight``, where climbs stall at walls and further rounds only creep."""
+
 
 @dataclass(frozen=True)
 class BoundarySearch:
@@ -90,7 +93,7 @@ def improve(
     if by_partition and is_exhaustive(problem):
         return result
     searching = torch.arange(len(rows))
-    for _ in range(ROUNDS):
+    for _ in range(WEIGHTED_ROUNDS if problem.min_weight > 0 else ROUNDS):
         value = result.value[searching]
         params, reached = _next_cells(problem, result.params[searching], value, rows[searching])
         improved = reached > value + GAIN

@@ -259,8 +259,9 @@ def _best(result: NewtonResult) -> Optimum:
 def _better(a: Optimum, b: Optimum) -> Optimum:
     equal = 1e-9 * (1 + a.value.abs())
     wins = (b.value > a.value + equal) | (b.converged & ~a.converged & (b.value >= a.value - equal))
-    fields = {}
-    for name, mine in vars(a).items():
+    fields = {"restarts": a.restarts}  # joined by the caller
+    for name in set(vars(a)) - {"restarts"}:
+        mine = getattr(a, name)
         condition = wins.view(-1, *[1] * (mine.ndim - 1))
-        fields[name] = torch.where(condition, vars(b)[name], mine)
+        fields[name] = torch.where(condition, getattr(b, name), mine)
     return Optimum(**fields)
