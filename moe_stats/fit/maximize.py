@@ -83,7 +83,7 @@ def maximize(
     quasi_newton: bool,
 ) -> Optimum:
     """Maximise each data set's likelihood from its starts, then ``n_rounds`` of moves."""
-    best = _climb(problem, starts, tol, max_iter)
+    best = climb(problem, starts, tol, max_iter)
     restarts = [best.restarts]
     if quasi_newton and problem.is_smooth and problem.min_weight == 0:
         challenger = _climb_by_lbfgsb(problem, starts, tol, max_iter)
@@ -93,7 +93,7 @@ def maximize(
     for _ in range(n_rounds if problem.n_experts > 1 else 0):
         moves = rearrangements(small, best.params, 4 * starts.shape[1], rngs)
         promising = _promising(small, moves, starts.shape[1])
-        challenger = _climb(problem, promising, tol, max_iter)
+        challenger = climb(problem, promising, tol, max_iter)
         restarts.append(challenger.restarts)
         best = _better(best, challenger)
     if not problem.is_smooth and ranks_are_affine(problem.form, problem.x):
@@ -126,7 +126,7 @@ def maximize_by_em(
     return _best(_shaped(result, n_sets))
 
 
-def _climb(problem: Problem, starts: Tensor, tol: float, max_iter: int) -> Optimum:
+def climb(problem: Problem, starts: Tensor, tol: float, max_iter: int) -> Optimum:
     """EM to a basin, then Newton; on many rows with a subsample or L-BFGS-B to lead the way."""
     n_sets, n_starts, size = starts.shape
     rows = torch.arange(n_sets).repeat_interleave(n_starts)
