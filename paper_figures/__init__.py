@@ -13,7 +13,11 @@ from typing import Any
 
 import pandas as pd
 
-RENDERERS = {"rates": "paper_figures.study_rates", "selection": "paper_figures.selection"}
+RENDERERS = {
+    "coverage": "paper_figures.coverage",
+    "rates": "paper_figures.study_rates",
+    "selection": "paper_figures.selection",
+}
 """Kind of study to the module whose ``render`` draws it."""
 
 

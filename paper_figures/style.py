@@ -37,9 +37,10 @@ def save(figure: Figure, table: pd.DataFrame, folder: Path, name: str, stamp: st
         The three files.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    figure.text(1.0, -0.02, stamp, ha="right", va="top", fontsize=6, color="0.4")
     files = [folder / f"{name}.{ending}" for ending in ("pdf", "png", "csv")]
-    for path in files[:2]:
-        figure.savefig(path)
+    with style():  # for its resolution, and its tight box, which takes in the stamp
+        figure.text(1.0, -0.02, stamp, ha="right", va="top", fontsize=6, color="0.4")
+        for path in files[:2]:
+            figure.savefig(path)
     table.to_csv(files[2], index=False, float_format="%.8g")
     return files
