@@ -2,12 +2,14 @@
 
 Everything here takes models and tidy tables as arguments and computes in float64; nothing reads
 a store. `voronoi_loss` and `hellinger` measure a fit, `fit_rate` and `verdict` judge how errors
-shrink, `exponent` says what was predicted, `attainable_distance` what is attainable at all.
+shrink, `exponent` says what was predicted, `attainable_distance` what is attainable at all,
+`independence_report` which activations identify their gate.
 """
 
 from .attainable import AttainableDistance, attainable_distance
 from .distances import Distance, hellinger, total_variation
 from .exponents import exponent
+from .independence import IndependenceReport, independence_report
 from .rates import Rate, fit_rate
 from .verdict import Verdict, verdict
 from .voronoi import VoronoiLoss, rbar, voronoi_loss
@@ -15,6 +17,7 @@ from .voronoi import VoronoiLoss, rbar, voronoi_loss
 __all__ = [
     "AttainableDistance",
     "Distance",
+    "IndependenceReport",
     "Rate",
     "Verdict",
     "VoronoiLoss",
@@ -22,6 +25,7 @@ __all__ = [
     "exponent",
     "fit_rate",
     "hellinger",
+    "independence_report",
     "rbar",
     "total_variation",
     "verdict",
