@@ -14,6 +14,7 @@ import pandas as pd
 
 from moe_stats.plots import COLOURS, MARKERS
 from theory.assessment import Assessment
+from theory.exponents import BOUNDARY
 
 from .style import style
 
@@ -22,35 +23,43 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+UNITS = "share, radians, ratio"
+"""Of selection, direction and length."""
+
+
 def rates_figure(assessments: Sequence[Assessment], table: pd.DataFrame, title: str) -> Figure:
-    """Three panels, four where some cells hold several atoms."""
+    """Density, loss and parameters, in panels of their own those of cells with several atoms and
+    those of selection boundaries."""
     from matplotlib.figure import Figure
 
-    by_group = {a.quantity.group: a for a in assessments if a.quantity.group in ("density", "loss")}
-    single = [
-        a for a in assessments if a.quantity.column.endswith(("mass_deviation", "single_largest"))
-    ]
-    multi = [a for a in assessments if a.quantity.column.endswith("multi_largest")]
-    panels = [p for p in (single, multi) if p]
+    names = {"density": "Hellinger distance", "loss": "Voronoi loss"}
+    whole = [a for a in assessments if a.quantity.group in names]
+    rest = [a for a in assessments if a not in whole]
+    edges = [a for a in rest if a.quantity.group in (*BOUNDARY, "length")]
+    multi = [a for a in rest if a.quantity.column.endswith("multi_largest")]
+    single = [a for a in rest if a not in edges and a not in multi]
+    size = max((a.quantity.cell_size for a in multi), default=1)
+    headings = {
+        "Largest deviation: cells with one atom, mass" if multi else "Largest deviation": single,
+        f"Largest deviation: cells with {size} atoms": multi,
+        "Selection boundaries": edges,
+    }
+    panels = {heading: panel for heading, panel in headings.items() if panel}
     with style():
-        figure = Figure(figsize=(3.3 * (2 + len(panels)), 4.2))
-        axes = figure.subplots(1, 2 + len(panels), squeeze=False)[0]
-        for ax, group, label in zip(
-            axes, ("density", "loss"), ("Hellinger distance", "Voronoi loss"), strict=False
-        ):
-            draw_rate(ax, table, by_group[group], COLOURS[0], MARKERS[0], band=True)
-            draw_prediction(ax, by_group[group])
-            finish(ax, label, "error")
-        for ax, panel in zip(axes[2:], panels, strict=True):
+        n_panels = len(whole) + len(panels)
+        figure = Figure(figsize=(3.3 * n_panels, 4.2))
+        axes = figure.subplots(1, n_panels, squeeze=False)[0]
+        for ax, a in zip(axes, whole, strict=False):
+            draw_rate(ax, table, a, COLOURS[0], MARKERS[0], band=True)
+            draw_prediction(ax, a)
+            finish(ax, names[a.quantity.group], "error")
+        for ax, (heading, panel) in zip(axes[len(whole) :], panels.items(), strict=True):
             for a, colour, marker in zip(panel, COLOURS, MARKERS, strict=False):
                 draw_rate(ax, table, a, colour, marker, name=a.quantity.group.replace("_", " "))
             for chosen in {p: a for a in panel for _, p in predictions(a)}.values():
                 draw_prediction(ax, chosen)
-            size = panel[0].quantity.cell_size
-            cells = "cells with one atom, mass" if multi else "all parameters"
-            if size > 1:
-                cells = f"cells with {size} atoms"
-            finish(ax, f"Largest deviation: {cells}", "deviation (own units)")
+            unit = "own units" if panel is not edges else UNITS
+            finish(ax, heading, f"deviation ({unit})")
         figure.suptitle(title, fontsize=11)
     return figure
 
@@ -95,7 +104,7 @@ def draw_prediction(ax: Axes, assessment: Assessment) -> None:
     start = np.exp(curve.intercept) * sizes[0] ** curve.slope
     known = {line.get_label() for line in ax.get_lines()}
     for (role, exponent), dash in zip(predictions(assessment), ("--", ":"), strict=False):
-        label = f"{role}: $n^{{-{exponent:g}}}$"
+        label = f"{role}: $n^{{-{exponent:.3g}}}$"
         if label not in known:
             values = start * (sizes / sizes[0]) ** -exponent
             ax.plot(sizes, values, dash, color="0.25", lw=1.0, label=label)

@@ -7,10 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from theory.assessment import assess, summary
+from experiments.kinds import get_kind
+from theory.assessment import Attainment, assess, attainment, comparable, summary
 
 from . import Rendered
 from .estimators import comparison, estimators_figure
+from .levels import closest_gates, levels, levels_figure
 from .rates import rates_figure
 from .style import save
 
@@ -18,26 +20,47 @@ from .style import save
 def render(
     study: Any, profile: str, table: pd.DataFrame, prepared: dict[str, Any], folder: Path
 ) -> Rendered:
-    """Draw a rate study; see `paper_figures.render`."""
+    """Draw a rate study; see `paper_figures.render`.
+
+    Arms with gates of their own, or that do not attain the truth near its atoms, are compared by
+    where their distances go; others as ways of fitting the same family.
+    """
     stamp = f"{study.name} {profile}, configuration {study.config_hash}"
     files: list[Path] = []
     parts = []
     good = table[table["status"] == "ok"]
-    for arm in study.setting.arms:
-        rows = good[good["arm"] == arm]
-        assessed = assess(rows, random_state=study.seed)
-        tail = assess(rows, random_state=study.seed, statistic="quantile90")
+    attained = {arm: _attained(prepared, arm) for arm in study.setting.arms}
+    for arm, where in attained.items():
+        rows = comparable(good[good["arm"] == arm])
+        assessed = assess(rows, random_state=study.seed, attained=where)
+        tail = assess(rows, random_state=study.seed, statistic="quantile90", attained=where)
         part = pd.concat([summary(assessed), summary(tail)], ignore_index=True)
         part.insert(0, "arm", arm)
         parts.append(part)
-        figure = rates_figure(assessed, rows, f"{study.title} ({arm})")
-        files += save(figure, part, folder, f"{profile}-rates-{arm}", stamp)
-    if len(study.setting.arms) > 1:
+        if where == "near":
+            figure = rates_figure(assessed, rows, f"{study.title} ({arm})")
+            files += save(figure, part, folder, f"{profile}-rates-{arm}", stamp)
+    gates = {arm.fitted_gate or study.setting.fitted_gate for arm in study.setting.arms.values()}
+    if len(gates) > 1 or set(attained.values()) != {"near"}:
+        attainable = prepared.get("arms", {})
+        distances, probabilities = levels(good), closest_gates(study.setting, attainable)
+        figure = levels_figure(distances, probabilities, attainable, study.title)
+        files += save(figure, distances, folder, f"{profile}-levels", stamp)
+        if len(probabilities) > 0:
+            path = folder / f"{profile}-levels-gates.csv"
+            probabilities.to_csv(path, index=False, float_format="%.8g")
+            files.append(path)
+    elif len(study.setting.arms) > 1:
         weight = max(arm.min_weight for arm in study.setting.arms.values())
         figure = estimators_figure(good, weight, f"{study.title}: ways of fitting")
         files += save(figure, comparison(good, weight), folder, f"{profile}-estimators", stamp)
     verdicts = pd.concat(parts, ignore_index=True)
     return Rendered(files, _shown(verdicts), _headline(study, verdicts, table, prepared))
+
+
+def _attained(prepared: dict[str, Any], arm: str) -> Attainment:
+    found = prepared.get("arms", {}).get(arm)
+    return "near" if found is None else attainment(found)
 
 
 def _shown(verdicts: pd.DataFrame) -> pd.DataFrame:
@@ -47,7 +70,7 @@ def _shown(verdicts: pd.DataFrame) -> pd.DataFrame:
     for (arm, quantity), part in medians.groupby(["arm", "quantity"], sort=False):
         first = part.iloc[0]
         answers = {
-            (role, question): f"{status} ({-predicted:g})"
+            (role, question): f"{status} ({_named(predicted)})"
             for role, question, status, predicted in zip(
                 part["role"], part["question"], part["verdict"], part["predicted"], strict=True
             )
@@ -56,10 +79,10 @@ def _shown(verdicts: pd.DataFrame) -> pd.DataFrame:
             {
                 "arm": arm,
                 "quantity": quantity,
-                "slope": f"{first['slope']:.3f}",
-                "95% interval": f"{first['low']:.3f}, {first['high']:.3f}",
-                "bound holds": answers[("published", "bound")],
-                "bound is sharp": answers[("published", "sharp")],
+                "slope": f"{first['slope']:z.3f}",
+                "95% interval": f"{first['low']:z.3f}, {first['high']:z.3f}",
+                "bound holds": answers.get(("published", "bound"), ""),
+                "bound is sharp": answers.get(("published", "sharp"), ""),
                 "derived is sharp": answers.get(("derived", "sharp"), ""),
                 "wrong on purpose": answers[("control", "sharp")],
             }
@@ -71,11 +94,16 @@ def _shown(verdicts: pd.DataFrame) -> pd.DataFrame:
     return shown.drop(columns=silent)
 
 
+def _named(predicted: float) -> str:
+    return f"{-predicted:.3g}" if predicted else "levels off"
+
+
 def _headline(
     study: Any, verdicts: pd.DataFrame, table: pd.DataFrame, prepared: dict[str, Any]
 ) -> str:
     medians = verdicts[verdicts["statistic"] == "median"]
-    lines = [str(prepared["sentence"])] if prepared.get("sentence") else []
+    described = get_kind(study.kind).describe(prepared)
+    lines = [described] if described else []
     for arm, rows in medians.groupby("arm", sort=False):
         claims = rows[rows["role"] != "control"]["verdict"].value_counts()
         control = rows[rows["role"] == "control"]["verdict"]

@@ -7,6 +7,7 @@ shrink, `exponent` says what was predicted, `attainable_distance` what is attain
 """
 
 from .attainable import AttainableDistance, attainable_distance
+from .boundaries import boundary_deviation, selection_distance
 from .distances import Distance, hellinger, total_variation
 from .exponents import exponent
 from .independence import IndependenceReport, independence_report
@@ -22,11 +23,13 @@ __all__ = [
     "Verdict",
     "VoronoiLoss",
     "attainable_distance",
+    "boundary_deviation",
     "exponent",
     "fit_rate",
     "hellinger",
     "independence_report",
     "rbar",
+    "selection_distance",
     "total_variation",
     "verdict",
     "voronoi_loss",

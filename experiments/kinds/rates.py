@@ -1,8 +1,9 @@
 """Kind `rates`: simulate from a truth, fit by maximum likelihood, measure how far off the fit is.
 
-An arm is a way of fitting ("constrained", "unconstrained", "oracle"); arms share their data. A row
-holds the fit's certificate, its Hellinger distance to the truth, its Voronoi loss and the
-deviations of each group of parameters in cells with one and with several atoms.
+An arm is a way of fitting ("constrained", "unconstrained", "oracle") and, where it says so, a gate
+of its own; arms share their data. A row holds the fit's certificate, its Hellinger distance to the
+truth, its Voronoi loss and the deviations of each group of parameters in cells with one and with
+several atoms; where gate parameters move selection boundaries, how far these are off as well.
 """
 
 from __future__ import annotations
@@ -65,6 +66,12 @@ class ArmSetting(SettingModel):
     max_iter: int = Field(default=300, ge=1)
 
 
+class RatesArmSetting(ArmSetting):
+    """A way of fitting, with another gate than the study's where one is given."""
+
+    fitted_gate: GateSetting | None = None
+
+
 class RatesSetting(SettingModel):
     """What is simulated and how it is fitted."""
 
@@ -73,12 +80,13 @@ class RatesSetting(SettingModel):
     n_experts: int = Field(ge=1, description="experts of the fitted model")
     fitted_gate: GateSetting
     loss: Literal["D1", "D2"]
-    arms: dict[str, ArmSetting] = Field(min_length=1)
+    arms: dict[str, RatesArmSetting] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _builds(self) -> RatesSetting:
         truth(self)
-        template(self)
+        for arm in self.arms:
+            template(self, arm)
         return self
 
 
@@ -99,11 +107,11 @@ def truth(setting: RatesSetting) -> Any:
     return GaussianMoE(gate, LinearExperts(t.slope, t.intercept, t.scale))
 
 
-def template(setting: RatesSetting) -> Any:
-    """The `moe_stats.GateTemplate` of the fitted models."""
+def template(setting: RatesSetting, arm: str) -> Any:
+    """The `moe_stats.GateTemplate` of an arm's fitted models."""
     from moe_stats.gates import GATES
 
-    gate = setting.fitted_gate
+    gate = setting.arms[arm].fitted_gate or setting.fitted_gate
     return _known_gate(gate.name, GATES).template(**gate.options)
 
 
@@ -118,7 +126,7 @@ class Rates:
     """See the module's docstring."""
 
     name = "rates"
-    revision = 1
+    revision = 2
     Setting = RatesSetting
     Profile = RatesProfile
 
@@ -134,30 +142,23 @@ class Rates:
         return batches
 
     def prepare(self, study: Study) -> dict[str, Any]:
-        """The smallest distance that the fitted family can attain, by quadrature."""
-        from theory import attainable_distance
-
-        setting = study.setting
-        bounds = next(iter(setting.arms.values()))
-        attainable = attainable_distance(
-            truth(setting),
-            design(setting),
-            n_experts=setting.n_experts,
-            gate=template(setting),
-            min_weight=bounds.min_weight,
-            gate_bound=math.inf if bounds.gate_bound is None else bounds.gate_bound,
-            random_state=study.seed_of(0, 0, "attainable"),
-        )
-        return {
-            "near": attainable.near,
-            "everywhere": attainable.everywhere,
-            "error": attainable.error,
-            "sentence": attainable.sentence,
-        }
+        """The smallest distance that each arm's fitted family can attain, by quadrature."""
+        setting: RatesSetting = study.setting
+        families: dict[tuple[Any, ...], dict[str, Any]] = {}
+        arms = {}
+        for name, arm in setting.arms.items():
+            family = template(setting, name), arm.min_weight, arm.gate_bound
+            if family not in families:
+                families[family] = _attainable(study, *family)
+            arms[name] = families[family]
+        return {"arms": arms}
 
     def describe(self, prepared: dict[str, Any]) -> str:
-        """The attainable distance in a sentence."""
-        return str(prepared["sentence"])
+        """Each arm's attainable distance in a sentence."""
+        sentences = {name: arm["sentence"] for name, arm in prepared.get("arms", {}).items()}
+        if len(set(sentences.values())) <= 1:
+            return "".join(set(sentences.values()))
+        return "\n".join(f"{name}: {sentence}" for name, sentence in sentences.items())
 
     def run_batch(self, study: Study, batch: Batch) -> list[dict[str, Any]]:
         """Simulate and fit the batch's replicates as one tensor program."""
@@ -168,7 +169,7 @@ class Rates:
 
         setting: RatesSetting = study.setting
         true, law = truth(setting), design(setting)
-        arm = setting.arms[batch.cells[0].arm]
+        name = batch.cells[0].arm
         keys = [(cell.n, cell.replicate) for cell in batch.cells]
         X = torch.stack([law.sample(n, study.seed_of(n, r, "X")) for n, r in keys])
         y = torch.stack(
@@ -178,14 +179,12 @@ class Rates:
             X,
             y,
             n_experts=setting.n_experts,
-            gate=template(setting),
+            gate=template(setting, name),
             truth=true,
-            random_states=[study.seed_of(n, r, "fit", batch.cells[0].arm) for n, r in keys],
-            **arm.model_dump(),
+            random_states=[study.seed_of(n, r, "fit", name) for n, r in keys],
+            **setting.arms[name].model_dump(exclude={"fitted_gate"}),
         )
         loss = voronoi_loss(fit.model, true, order=setting.loss)
-        mass = sum(torch.nan_to_num(loss.weighted["mass", kind]) for kind in ("single", "multi"))
-        no_empty_cell = (loss.cell_sizes > 0).all(-1)
         distance = hellinger(fit.model, true, law, random_state=study.seed_of(0, 0, "hellinger"))
         columns = {
             "log_likelihood": fit.log_likelihood.tolist(),
@@ -197,7 +196,8 @@ class Rates:
             "least_weight": fit.model.gate_probs(X).mean(-2).amin(-1).tolist(),
             "least_scale": fit.model.experts.scale.amin(-1).tolist(),
             "hellinger": np.atleast_1d(distance.value).tolist(),
-            "mass_deviation": torch.where(no_empty_cell, mass, torch.nan).tolist(),
+            "mass_deviation": _mass_deviation(loss).tolist(),
+            **_boundaries(fit.model, true, law, loss.cells),
             **loss.columns(),
         }
         rows = [
@@ -208,6 +208,88 @@ class Rates:
             if not math.isfinite(row["log_likelihood"]):
                 row.update(status="failed", error=row["fit_status"])
         return rows
+
+
+def _attainable(
+    study: Study, gate: Any, min_weight: float, gate_bound: float | None
+) -> dict[str, Any]:
+    """What `prepare` keeps of a family's attainable distance, infinities and NaN as None."""
+    from theory import attainable_distance
+
+    setting: RatesSetting = study.setting
+    found = attainable_distance(
+        truth(setting),
+        design(setting),
+        n_experts=setting.n_experts,
+        gate=gate,
+        min_weight=min_weight,
+        gate_bound=math.inf if gate_bound is None else gate_bound,
+        random_state=study.seed_of(0, 0, "attainable"),
+    )
+    models = {"near": found.near_model, "everywhere": found.everywhere_model}
+    return {
+        "near": found.near if math.isfinite(found.near) else None,
+        "everywhere": found.everywhere if math.isfinite(found.everywhere) else None,
+        "error": found.error if math.isfinite(found.error) else None,
+        "models": {k: m.to_params().tolist() if m else None for k, m in models.items()},
+        "cells": {"near": found.near_cells, "everywhere": found.everywhere_cells},
+        "sentence": _sentence(
+            setting.n_experts,
+            gate.options.get("top_k"),
+            min_weight,
+            found.near,
+            found.everywhere,
+        ),
+    }
+
+
+def _sentence(
+    n_experts: int, top_k: int | None, min_weight: float, near: float, everywhere: float
+) -> str:
+    from theory.attainable import ATTAINED
+
+    family = f"With {n_experts} experts" + (f", {top_k} of them selected" if top_k else "")
+    if min_weight > 0:
+        family += f", and mean gate probabilities of at least {min_weight:g}"
+    if near < ATTAINED:
+        return f"{family}, the truth is attained near its own atoms, E_X h = {near:.2g}."
+    if not math.isfinite(everywhere):
+        return f"{family}, no model was found within the bounds."
+    attained = everywhere < ATTAINED
+    if math.isnan(near):  # fewer experts than the truth
+        outcome = "attained" if attained else "not attained in this search"
+        return f"{family}, the smallest E_X h found is {everywhere:.2g}: the truth is {outcome}."
+    outcome = "attained away from them" if attained else "not attained in this search"
+    return (
+        f"{family}, the smallest E_X h found is {near:.2g} near the truth's atoms and "
+        f"{everywhere:.2g} anywhere: the truth is {outcome}."
+    )
+
+
+def _mass_deviation(loss: Any) -> Any:
+    """Sum over cells of what their masses are off by; NaN with an empty cell, or where masses are
+    not identified."""
+    import torch
+
+    if "mass" not in loss.compared:
+        return torch.full_like(loss.value, torch.nan)
+    mass = sum(torch.nan_to_num(loss.weighted["mass", kind]) for kind in ("single", "multi"))
+    return torch.where((loss.cell_sizes > 0).all(-1), mass, torch.nan)
+
+
+def _boundaries(model: Any, true: Any, law: Any, cells: Any) -> dict[str, list[float]]:
+    """Columns on selection boundaries, none where no gate parameter moves one."""
+    from theory.boundaries import boundary_deviation, has_boundaries, selection_distance
+
+    if not (has_boundaries(true) and has_boundaries(model)):
+        return {}
+    distance = selection_distance(model, true, law, cells=cells)
+    columns = {"selection_distance": distance.value.tolist()}
+    if true.gate.rank == "slope":
+        deviation = boundary_deviation(model, true, cells=cells)
+        columns["direction_deviation"] = deviation.direction.tolist()
+        columns["length_deviation"] = deviation.length.tolist()
+    return columns
 
 
 def _known_gate(name: str, gates: dict[str, Any]) -> Any:

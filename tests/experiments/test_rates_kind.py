@@ -1,13 +1,25 @@
 """The `rates` kind: a batch end to end, and what its settings refuse."""
 
+import json
 import math
 
 import pytest
 
 from experiments.kinds import Batch, Cell, get_kind
+from experiments.kinds.rates import template
 from experiments.study import StudyError, list_studies, load_study, study_from_document
 
-STUDIES = ["softmax-exact", "softmax-over", "topk-exact", "topk-over"]
+STUDIES = [
+    "softmax-d8",
+    "softmax-exact",
+    "softmax-over",
+    "softmax-over-4",
+    "topk-d2",
+    "topk-exact",
+    "topk-one",
+    "topk-over",
+    "topk-too-few",
+]
 
 
 def test_the_studies_are_shipped():
@@ -49,6 +61,27 @@ def test_arms_share_their_data():
     assert all(f["gain"] >= c["gain"] - 1e-3 for f, c in zip(free, constrained, strict=True))
 
 
+def test_boundaries_are_measured_where_parameters_move_them():
+    plane = run("topk-d2", "mle", 200, 2)
+    line = run("topk-one", "mle", 200, 2)
+    fixed = run("topk-exact", "mle", 200, 2)
+    assert all(0 < row["selection_distance"] < 0.3 for row in [*plane, *line])
+    assert all(row["direction_deviation"] > 0 and row["length_deviation"] > 0 for row in plane)
+    assert all("direction_deviation" not in row for row in line)
+    assert all("selection_distance" not in row for row in fixed)  # at x = 0, whatever the slopes
+    assert all(math.isnan(row["mass_deviation"]) for row in line)  # top-1: not identified
+    assert all(row["mass_deviation"] > 0 for row in plane)
+
+
+def test_an_arm_may_have_a_gate_of_its_own():
+    one, two = (run("topk-too-few", arm, 300, 3) for arm in ("k1", "k2"))
+    assert all(row["hellinger"] > 0.39 for row in one)
+    assert all(row["hellinger"] < 0.3 for row in two)
+    setting = load_study("topk-too-few").setting
+    assert template(setting, "k1").options["top_k"] == 1
+    assert template(setting, "k2").options["top_k"] == setting.fitted_gate.top_k == 2
+
+
 def document(**setting):
     made = load_study("topk-exact").document()
     made["setting"].update(setting)
@@ -67,6 +100,13 @@ def document(**setting):
 def test_a_setting_that_cannot_be_is_refused(setting, match):
     with pytest.raises(StudyError, match=match):
         study_from_document(document(**setting), "test")
+
+
+def test_an_arm_with_an_unknown_gate_is_refused():
+    made = document()
+    made["setting"]["arms"]["mle"]["fitted_gate"] = {"name": "nearest"}
+    with pytest.raises(StudyError, match="nearest"):
+        study_from_document(made, "test")
 
 
 def test_a_negative_scale_is_refused():
@@ -88,6 +128,33 @@ def test_an_infeasible_weight_fails_the_cells_with_the_reason():
 def test_the_attainable_distance_is_stated_first():
     kind = get_kind("rates")
     prepared = kind.prepare(load_study("topk-exact"))
-    assert prepared["near"] == pytest.approx(0, abs=1e-8)
-    assert math.isfinite(prepared["error"])
-    assert "3 experts" in kind.describe(prepared)
+    assert prepared["arms"]["mle"]["near"] == pytest.approx(0, abs=1e-8)
+    assert math.isfinite(prepared["arms"]["mle"]["error"])
+    described = kind.describe(prepared)
+    assert described.startswith("With 3 experts, 2 of them selected, the truth is attained")
+    assert "mean gate" not in described  # no bound on weights was asked for
+    assert kind.describe({}) == ""
+
+
+@pytest.mark.slow
+def test_each_arm_has_its_attainable_distance():
+    kind = get_kind("rates")
+    prepared = kind.prepare(load_study("topk-too-few"))
+    one, two = prepared["arms"]["k1"], prepared["arms"]["k2"]
+    assert min(one["near"], one["everywhere"]) > 0.3
+    assert two["near"] > 0.05
+    assert two["everywhere"] < 1e-4
+    assert len(two["models"]["everywhere"]) == 4 * 5  # b0, b1, a, b, log scale of 4 experts
+    lines = kind.describe(prepared).splitlines()
+    assert [line.split(":")[0] for line in lines] == ["k1", "k2"]
+    assert "anywhere: the truth is not attained in this search" in lines[0]
+    assert "the truth is attained away from them" in lines[1]
+    json.dumps(prepared, allow_nan=False)
+
+
+def test_arms_of_one_family_share_a_sentence():
+    described = get_kind("rates").describe(get_kind("rates").prepare(load_study("softmax-over")))
+    lines = described.splitlines()
+    assert len(lines) == 3
+    assert "mean gate probabilities of at least 0.1" in lines[0]
+    assert lines[1].split(": ")[1] == lines[2].split(": ")[1]

@@ -1,5 +1,7 @@
 """Figures: drawn from a made table, saved with the table they show."""
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,9 @@ import pytest
 import paper_figures
 from experiments.study import load_study
 from paper_figures.estimators import comparison
+from paper_figures.levels import closest_gates, levels, levels_figure
+from paper_figures.rates import rates_figure
+from theory.assessment import assess
 
 SIZES = [100, 316, 1000, 3162]
 
@@ -22,6 +27,8 @@ def made_rows(study, seed=0, replicates=10):
         groups = ["gate_slope", "slope", "intercept", "variance"]
         kinds = ["single", "multi"] if study.name.endswith("over") else ["single"]
         names += [f"{group}_{kind}_largest" for group in groups for kind in kinds]
+        if study.name == "topk-d2":
+            names += ["selection_distance", "direction_deviation", "length_deviation"]
         for name in names:
             frame[name] = np.sqrt(rng.chisquare(6, len(n)) / 6 / n)
         frame["cell_sizes"] = "1,2" if study.name.endswith("over") else "1,1"
@@ -31,10 +38,28 @@ def made_rows(study, seed=0, replicates=10):
     return pd.concat(frames, ignore_index=True)
 
 
-@pytest.mark.parametrize("name", ["topk-exact", "softmax-over"])
+def made_prepared(study, **distances):
+    """What `prepare` leaves; near the truth's atoms unless arms say otherwise."""
+    arms = {}
+    for arm in study.setting.arms:
+        near, everywhere = distances.get(arm, (0.0, 0.0))
+        arms[arm] = {
+            "near": near,
+            "everywhere": everywhere,
+            "models": {"near": None, "everywhere": None},
+            "cells": {"near": None, "everywhere": None},
+            "sentence": "S.",
+        }
+    return {"arms": arms}
+
+
+@pytest.mark.parametrize(
+    "name", ["topk-exact", "topk-d2", pytest.param("softmax-over", marks=pytest.mark.slow)]
+)
 def test_every_figure_comes_with_its_table(name, tmp_path):
     study = load_study(name)
-    rendered = paper_figures.render(study, "quick", made_rows(study), {"sentence": "S."}, tmp_path)
+    prepared = made_prepared(study)
+    rendered = paper_figures.render(study, "quick", made_rows(study), prepared, tmp_path)
     stems = {path.stem for path in rendered.files}
     expected = {f"quick-rates-{arm}" for arm in study.setting.arms}
     if len(study.setting.arms) > 1:
@@ -47,6 +72,87 @@ def test_every_figure_comes_with_its_table(name, tmp_path):
     assert rendered.headline.startswith("S.\n")
     columns = set(rendered.summary.columns)
     assert {"quantity", "slope", "95% interval", "bound holds", "wrong on purpose"} <= columns
+
+
+def test_boundaries_have_a_panel_of_their_own():
+    study = load_study("topk-d2")
+    table = made_rows(study)
+    figure = rates_figure(assess(table, random_state=0), table, "plane")
+    assert [ax.get_title() for ax in figure.axes][2:] == [
+        "Largest deviation",
+        "Selection boundaries",
+    ]
+    labels = [text.get_text() for text in figure.axes[-1].get_legend().get_texts()]
+    assert [label.split(":")[0] for label in labels] == [
+        "selection",
+        "direction",
+        "length",
+        "published",
+        "derived",
+    ]
+
+
+def too_few():
+    """The study with rows, and the closest models written down: copies of expert 2."""
+    study = load_study("topk-too-few")
+    prepared = made_prepared(study, k1=(0.39, 0.39), k2=(0.06, 1e-6))
+    t = study.setting.truth
+    for place, share in (("near", 0.5), ("everywhere", 1.0)):
+        atoms = [
+            (
+                t.gate_intercept[j] + math.log(share if j == 1 else 1.0),
+                t.gate_slope[j][0] + move,
+                t.slope[j][0],
+                t.intercept[j],
+                math.log(t.scale[j]),
+            )
+            for j, move in ((0, 0.0), (1, 1e-6), (1, -1e-6), (2, 0.0))
+        ]
+        prepared["arms"]["k2"]["models"][place] = [number for atom in atoms for number in atom]
+        prepared["arms"]["k2"]["cells"][place] = [0, 1, 1, 2]
+    return study, prepared
+
+
+def test_levels_replace_rates_where_parameters_cannot_converge(tmp_path):
+    study, prepared = too_few()
+    table = made_rows(study)
+    k1 = table["arm"] == "k1"
+    table.loc[k1, "hellinger"] = 0.6 + 0.1 * (table["hellinger"] - 0.05)
+    rendered = paper_figures.render(study, "quick", table, prepared, tmp_path)
+    assert {path.name for path in rendered.files} == {
+        "quick-levels.pdf",
+        "quick-levels.png",
+        "quick-levels.csv",
+        "quick-levels-gates.csv",
+    }
+    assert set(rendered.summary["quantity"]) == {"Hellinger distance"}
+    assert "levels off" in rendered.summary.set_index("arm").loc["k1", "derived is sharp"]
+
+
+def test_copies_with_the_whole_mass_match_the_truth_and_with_a_share_do_not():
+    study, prepared = too_few()
+    gates = closest_gates(study.setting, prepared["arms"])
+    fitted = gates.groupby(["place", "cell", "x"])["probability"].sum()
+    true = gates.groupby(["place", "cell", "x"])["true_probability"].first()
+    gap = (fitted - true).abs().groupby("place").max()
+    assert gap["everywhere"] < 1e-5  # copies are 1e-6 apart in slope
+    assert gap["near"] > 0.1
+    mass = gates.groupby(["place", "cell"])["mass"].first()
+    assert mass["everywhere"].tolist() == pytest.approx([1, 2, 1])
+    assert mass["near"].tolist() == pytest.approx([1, 1, 1])
+
+
+def test_levels_are_drawn_where_the_truth_is_not_attained():
+    study, prepared = too_few()
+    distances = levels(made_rows(study))
+    gates = closest_gates(study.setting, prepared["arms"])
+    figure = levels_figure(distances, gates, prepared["arms"], "title")
+    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert "k1: least anywhere, 0.39" in labels
+    assert "k2: least near the truth's atoms, 0.06" in labels
+    assert not any(label.startswith("k2: least anywhere") for label in labels)
+    assert len(figure.axes) == 3
+    assert "closest anywhere" in figure.axes[2].get_title()
 
 
 def test_drawing_leaves_no_global_style(tmp_path):

@@ -35,6 +35,22 @@ def test_nothing_is_derived_when_every_cell_is_over_fitted():
         exponent("gate_slope", 2, source="derived", free_cell=False)
 
 
+@pytest.mark.parametrize("group", ["selection", "direction"])
+def test_a_boundary_is_bounded_by_the_parametric_rate_and_found_like_a_change_point(group):
+    assert exponent(group, 1) == 0.5
+    assert exponent(group, 1, source="derived") == 1
+
+
+def test_lengths_move_no_boundary():
+    assert exponent("length", 1) == exponent("length", 1, source="derived") == 0.5
+
+
+def test_a_density_that_is_not_attained_levels_off_and_nothing_else_is_predicted():
+    assert exponent("density", 1, attained=False) == 0
+    with pytest.raises(ValueError, match="'slope' where the truth is not attained"):
+        exponent("slope", 1, attained=False)
+
+
 def test_unknown_group_is_named():
     with pytest.raises(ValueError, match="got 'tau'"):
         exponent("tau", 1)
