@@ -303,10 +303,10 @@ def _sentence(
 ) -> str:
     top_k = family.gate.form().top_k
     selected = "" if top_k is None else f", {top_k} of them selected"
-    parts = [
-        f"With {family.n_experts} experts{selected}, and mean gate probabilities of at least "
-        f"{family.min_weight:g}:"
-    ]
+    bounded = ""
+    if family.min_weight > 0:
+        bounded = f", and mean gate probabilities of at least {family.min_weight:g}"
+    parts = [f"With {family.n_experts} experts{selected}{bounded}:"]
     if cells is not None:
         shared = ",".join(str(j + 1) for j in cells)
         how = "is attained" if near < ATTAINED else "is not attained"
