@@ -9,7 +9,16 @@ from .designs import Design, Grid, Normal, Uniform
 from .experts import LinearExperts
 from .fit.certificate import Stationarity
 from .fit.mle import MLE, fit_mle
-from .gates import Gate, GateTemplate, SoftmaxGate, TopKGate
+from .gates import (
+    ActivationDenseToSparseGate,
+    DenseToSparseGate,
+    Gate,
+    GateTemplate,
+    LaplaceGate,
+    SigmoidGate,
+    SoftmaxGate,
+    TopKGate,
+)
 from .inference import (
     Covariance,
     IdentifiabilityReport,
@@ -32,8 +41,10 @@ from .selection import (
 
 __all__ = [
     "MLE",
+    "ActivationDenseToSparseGate",
     "Covariance",
     "Dendrogram",
+    "DenseToSparseGate",
     "Design",
     "Gate",
     "GateTemplate",
@@ -43,11 +54,13 @@ __all__ = [
     "IdentifiabilityReport",
     "InformationCriteria",
     "Interval",
+    "LaplaceGate",
     "LinearExperts",
     "MixingMeasure",
     "Normal",
     "PredictiveDistribution",
     "SelectionResult",
+    "SigmoidGate",
     "SoftmaxGate",
     "Stationarity",
     "TopKGate",

@@ -33,7 +33,8 @@ class GaussianMoERegressor(RegressorMixin, BaseEstimator):
     ----------
     n_experts : int
         E.
-    gate : {"softmax", "topk"} or GateTemplate
+    gate : str or GateTemplate
+        A name in `moe_stats.gates.GATES`, such as "softmax" or "topk".
         For options use a template, such as ``TopKGate.template(top_k=2, rank="slope")``.
     n_init : int
         Number of starts, and of moves in each round.

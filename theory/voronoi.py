@@ -51,15 +51,19 @@ def rbar(m: int) -> float:
 
 
 ORDERS: dict[str, dict[str, Power]] = {
-    "D1": dict.fromkeys(("gate_slope", "slope", "intercept", "variance"), lambda m: 1.0),
+    "D1": dict.fromkeys(
+        ("gate_slope", "temperature", "slope", "intercept", "variance"), lambda m: 1.0
+    ),
     "D2": {
         "gate_slope": rbar,
+        "temperature": lambda m: 2.0,
         "slope": lambda m: rbar(m) / 2,
         "intercept": rbar,
         "variance": lambda m: rbar(m) / 2,
     },
     "sharp": {
         "gate_slope": lambda m: 2.0,
+        "temperature": lambda m: 2.0,
         "slope": lambda m: 2.0,
         "intercept": rbar,
         "variance": lambda m: rbar(m) / 2,

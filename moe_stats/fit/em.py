@@ -59,7 +59,7 @@ def em(
         proposal = current[active] + experts + step[active, None] * gate
         proposal = torch.clamp(proposal, low[active], high[active])
         new = problem.evaluate(proposal, rows[active], "information")
-        fell = new.value < value[active] - 1e-12 * value[active].abs()
+        fell = ~(new.value >= value[active] - 1e-12 * value[active].abs())  # NaN falls too
         fell |= ~weights_hold(problem, proposal, rows[active])
         stuck = fell & (step[active] < 1e-4)
         step[active] = torch.where(fell, step[active] / 2, (2 * step[active]).clamp(max=1.0))
@@ -98,6 +98,9 @@ def m_step(
         experts[:, scale] = 0.5 * torch.log(mean_square.clamp(min=1e-300))
     places = layout.gate_indices()
     gate[:, places] = ridge_solve(at.information[:, places][:, :, places], at.gradient[:, places])
+    if layout.n_shared:  # a shared parameter is a logarithm: no farther than a factor e
+        farthest = gate[:, -layout.n_shared :].abs().amax(-1, keepdim=True)
+        gate = gate / farthest.clamp(min=1.0)
     return experts, gate
 
 

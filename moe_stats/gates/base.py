@@ -1,7 +1,7 @@
 r"""The gate protocol: all that the rest of the library asks of a gate.
 
 A gate turns features x into a probability for each expert. It is a frozen dataclass of
-parameter tensors, and it says four things about itself:
+parameter tensors, and it says five things about itself:
 
 ``form``
     Scores, their parameter derivatives and the selection rule, as a `kernels.gating.GateForm`.
@@ -14,6 +14,8 @@ parameter tensors, and it says four things about itself:
 ``translates``
     The invariance of the gate: which of those may be shifted by the same amount for all
     experts without changing any probability.
+``flat_directions``
+    Invariances that are no translations, such as the ray of a temperature; few gates have any.
 
 `SoftmaxGate` is the file to imitate when adding a gate.
 """
@@ -69,6 +71,9 @@ class Gate(abc.ABC):
     translates: ClassVar[tuple[str, ...]] = ()
     """Names among "log_weight" and the atoms that may be shifted for all experts at once."""
 
+    n_rays: ClassVar[int] = 0
+    """How many numbers beyond translations no data can tell, whatever the parameters."""
+
     intercept: Tensor
     slope: Tensor
 
@@ -102,6 +107,15 @@ class Gate(abc.ABC):
     def atoms(self) -> tuple[Tensor, dict[str, Tensor]]:
         """Log weights (..., E) and the gate's part of each atom, name to (..., E, dim)."""
 
+    def raw_atoms(self) -> tuple[Tensor, dict[str, Tensor]]:
+        """As `atoms`, of the parameters as they are where `atoms` takes identified functions."""
+        return self.atoms()
+
+    def flat_directions(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Directions that change no probability and are no translation: what they are, to their
+        own (..., E, Q) and shared (..., Qs) parts."""
+        return {}
+
     @classmethod
     def template(cls, **options: Any) -> GateTemplate:
         """This gate with parameters to be estimated; options are checked at once."""
@@ -110,8 +124,9 @@ class Gate(abc.ABC):
 
     @classmethod
     def n_translations(cls, n_features: int) -> int:
-        """How many numbers a translation of the gate has: parameters no data can tell."""
-        return sum(1 if name == "log_weight" else n_features for name in cls.translates)
+        """How many numbers an invariance of the gate has: parameters no data can tell."""
+        shifts = sum(1 if name == "log_weight" else n_features for name in cls.translates)
+        return shifts + cls.n_rays
 
     @property
     def form(self) -> GateForm:

@@ -18,7 +18,7 @@ from kernels.gating import Layout
 
 from ..model import GaussianMoE
 from . import gauge
-from .families import FlatFamily, expert_cells
+from .families import SAME, FlatFamily, expert_cells
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,34 @@ def scaling(subject: Subject) -> Iterator[Explanation]:
         shared = " and shared parameters" if subject.layout.n_shared else ""
         words = f"gate scaling: a common factor of all gate parameters{shared} changes nothing"
         yield Explanation(words, direction[None])
+
+
+def flatness(subject: Subject) -> Iterator[Explanation]:
+    """Directions that the gate itself names, such as the ray of a temperature."""
+    for words, (own, shared) in subject.model.gate.flat_directions().items():
+        yield Explanation(words, _gate_direction(subject, own, shared)[None])
+
+
+def mirror(subject: Subject) -> Iterator[Explanation]:
+    """Pairs of mirrored gate slopes behind one activation psi.
+
+    The slopes move together without notice where psi' is even; where psi(z) - psi(-z) is
+    linear, slopes and temperature are scaled without notice, as behind no activation.
+    """
+    own, shared = subject.model.gate.pack()
+    slope = subject.model.gate.slope
+    size = slope.norm(dim=-1)
+    for i, j in itertools.combinations(range(len(slope)), 2):
+        if not float((slope[i] + slope[j]).norm()) <= SAME * float(size[i] + size[j]):
+            continue
+        words = f"experts {i} and {j} have mirrored gate slopes"
+        together = torch.zeros(slope.shape[-1], *own.shape, dtype=own.dtype)
+        for d, direction in enumerate(together, start=own.shape[-1] - slope.shape[-1]):
+            direction[[i, j], d] = 1.0
+        directions = [_gate_direction(subject, t, torch.zeros_like(shared)) for t in together]
+        yield Explanation(f"{words}, which may move together", torch.stack(directions))
+        ray = _gate_direction(subject, own, torch.ones_like(shared))[None]
+        yield Explanation(f"{words}: (b0, b1, tau) may be scaled together", ray)
 
 
 def silence(subject: Subject) -> Iterator[Explanation]:
@@ -116,12 +144,23 @@ def flat_family(subject: Subject) -> Iterator[Explanation]:
         yield Explanation(str(family), family.directions())
 
 
+def _gate_direction(subject: Subject, own: Tensor, shared: Tensor) -> Tensor:
+    """A direction (P,) that moves the gate alone, from its parts (E, Q) and (Qs,)."""
+    direction = torch.zeros(subject.layout.size, dtype=torch.float64)
+    parts = subject.layout.split(direction)
+    parts[0].copy_(own)
+    parts[4].copy_(shared)
+    return direction
+
+
 EXPLANATIONS: tuple[Callable[[Subject], Iterator[Explanation]], ...] = (
     translation,
+    flatness,
     scaling,
     silence,
     separation,
     flat_family,
     coincidence,
+    mirror,
 )
 """In the order in which they are tried; a direction that earlier ones span is not named twice."""

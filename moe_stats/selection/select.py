@@ -100,7 +100,8 @@ def select_n_experts(
         The criteria fit every number of experts and choose the least value; see
         `information_criteria`. The dendrogram fits ``max_experts`` only and merges, see
         `dendrogram`; it chooses among 2 and more.
-    gate : {"softmax", "topk"} or GateTemplate
+    gate : str or GateTemplate
+        A name in `moe_stats.gates.GATES`, such as "softmax" or "topk".
         A gate that selects ``top_k`` experts is fitted from ``top_k`` on; the dendrogram needs
         the softmax gate.
     random_state : int, numpy.random.Generator or None
@@ -176,7 +177,8 @@ def select_n_experts_batch(
         The largest number considered.
     methods : sequence of str
         Of those of `select_n_experts`.
-    gate : {"softmax", "topk"} or GateTemplate
+    gate : str or GateTemplate
+        A name in `moe_stats.gates.GATES`, such as "softmax" or "topk".
         As in `select_n_experts`.
     random_states : sequence of int or None
         One seed a data set, for each of its fits.
