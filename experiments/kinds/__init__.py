@@ -58,7 +58,7 @@ The mean of n normal numbers, whose error shrinks as n^(-1/2):
 
 import difflib
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -160,6 +160,22 @@ class Batch:
     def weight(self) -> int:
         """Number of observations in all cells: what the runner takes a batch to cost."""
         return sum(max(cell.n, 1) for cell in self.cells)
+
+
+def replicate_batches(
+    groups: Mapping[str, Sequence[str]], sizes: Sequence[int], replicates: int
+) -> list[Batch]:
+    """Batches of each group of arms: replicates in tens while data are small, then in fives, then
+    one by one, all arms of a group together."""
+    batches = []
+    for group, arms in groups.items():
+        for n in sizes:
+            count = 10 if n <= 2_000 else 5 if n <= 20_000 else 1
+            for first in range(0, replicates, count):
+                last = first + count - 1
+                cells = tuple(Cell(arm, n, r) for arm in arms for r in range(first, last + 1))
+                batches.append(Batch(f"{group}-n{n}-r{first}-{last}", cells))
+    return batches
 
 
 class Kind(Protocol):

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from experiments.kinds import Batch, Cell, ProfileModel, SettingModel
+from experiments.kinds import Batch, ProfileModel, SettingModel, replicate_batches
 from experiments.kinds.rates import design, truth
 from experiments.kinds.selection import CaseSetting, FitSetting
 from experiments.study import Study
@@ -114,18 +114,10 @@ class Coverage:
     Profile = CoverageProfile
 
     def batches(self, setting: CoverageSetting, profile: CoverageProfile) -> list[Batch]:
-        """All arms of a case together; replicates as in kind `rates`."""
-        batches = []
-        for case in setting.cases:
-            arms = [arm for arm, parts in _arms(setting).items() if parts[0] == case]
-            for n in profile.sizes:
-                size = 10 if n <= 2_000 else 5 if n <= 20_000 else 1
-                for first in range(0, profile.replicates, size):
-                    cells = tuple(
-                        Cell(arm, n, r) for arm in arms for r in range(first, first + size)
-                    )
-                    batches.append(Batch(f"{case}-n{n}-r{first}-{first + size - 1}", cells))
-        return batches
+        """All arms of a case together; see `replicate_batches`."""
+        arms = _arms(setting)
+        cases = {case: [a for a in arms if arms[a][0] == case] for case in setting.cases}
+        return replicate_batches(cases, profile.sizes, profile.replicates)
 
     def prepare(self, study: Study) -> dict[str, Any]:
         """Nothing: the nominal level is all there is to compare with."""

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from experiments.kinds import Batch, Cell, ProfileModel, SettingModel
+from experiments.kinds import Batch, ProfileModel, SettingModel, replicate_batches
 from experiments.study import Study
 
 Vector = tuple[float, ...]
@@ -131,15 +131,9 @@ class Rates:
     Profile = RatesProfile
 
     def batches(self, setting: RatesSetting, profile: RatesProfile) -> list[Batch]:
-        """Replicates in tens while data are small, then in fives, then one by one."""
-        batches = []
-        for arm in setting.arms:
-            for n in profile.sizes:
-                size = 10 if n <= 2_000 else 5 if n <= 20_000 else 1
-                for first in range(0, profile.replicates, size):
-                    cells = tuple(Cell(arm, n, r) for r in range(first, first + size))
-                    batches.append(Batch(f"{arm}-n{n}-r{first}-{first + size - 1}", cells))
-        return batches
+        """Those of each arm; see `replicate_batches`."""
+        arms = {arm: (arm,) for arm in setting.arms}
+        return replicate_batches(arms, profile.sizes, profile.replicates)
 
     def prepare(self, study: Study) -> dict[str, Any]:
         """The smallest distance that each arm's fitted family can attain, by quadrature."""

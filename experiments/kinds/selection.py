@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from experiments.kinds import Batch, Cell, ProfileModel, SettingModel
+from experiments.kinds import Batch, ProfileModel, SettingModel, replicate_batches
 from experiments.kinds.rates import ArmSetting, DesignSetting, TruthSetting
 from experiments.study import Study
 
@@ -87,19 +87,9 @@ class Selection:
     Profile = SelectionProfile
 
     def batches(self, setting: SelectionSetting, profile: SelectionProfile) -> list[Batch]:
-        """All methods of a case together; replicates as in kind `rates`."""
-        batches = []
-        for case in setting.cases:
-            for n in profile.sizes:
-                size = 10 if n <= 2_000 else 5 if n <= 20_000 else 1
-                for first in range(0, profile.replicates, size):
-                    cells = tuple(
-                        Cell(f"{case}-{method}", n, r)
-                        for method in setting.methods
-                        for r in range(first, first + size)
-                    )
-                    batches.append(Batch(f"{case}-n{n}-r{first}-{first + size - 1}", cells))
-        return batches
+        """All methods of a case together; see `replicate_batches`."""
+        cases = {case: [f"{case}-{method}" for method in setting.methods] for case in setting.cases}
+        return replicate_batches(cases, profile.sizes, profile.replicates)
 
     def prepare(self, study: Study) -> dict[str, Any]:
         """How far from each truth the best model with one expert fewer stays, by quadrature."""

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 Column = Tensor | float
@@ -160,3 +161,21 @@ class Evaluation:
     information: Tensor | None = None
     hessian: Tensor | None = None
     responsibilities: Tensor | None = None
+
+    def take(self, models: Tensor) -> Evaluation:
+        """Of some of the models, by index or mask."""
+        parts = (None if part is None else part[models] for part in vars(self).values())
+        return Evaluation(*parts)  # type: ignore[arg-type]
+
+    def where(
+        self,
+        condition: Tensor,  # (B,)
+        other: Evaluation,
+    ) -> Evaluation:
+        """These where the condition holds, those of ``other`` elsewhere."""
+        parts = []
+        for mine, its in zip(vars(self).values(), vars(other).values(), strict=True):
+            if mine is not None:
+                mine = torch.where(condition.view(-1, *[1] * (mine.ndim - 1)), mine, its)
+            parts.append(mine)
+        return Evaluation(*parts)

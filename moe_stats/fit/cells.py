@@ -18,7 +18,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from kernels.gating import Evaluation, GateForm, naive
+from kernels.gating import GateForm, naive
 
 from .newton import NewtonResult, free_coordinates, newton, scaled_hessian, standard_error_units
 from .problem import Problem
@@ -74,7 +74,7 @@ def climb_cell(
         done = converged[active] | stalled[active]
         if bool(done.all()) or iteration == max_iter:
             break
-        active, at = active[~done], _take(at, ~done)
+        active, at = active[~done], at.take(~done)
         theta, unit, free, along, normals = (
             v[~done] for v in (theta, unit, free, along, normals * held.unsqueeze(-1))
         )
@@ -102,7 +102,7 @@ def climb_cell(
         out[active] = torch.where(accept[:, None], new, theta)
         n_iter[active] += 1
         walls[active] = _with(walls[active], normal, accept & (to_wall <= 1.0))
-        at = _where(accept, trial, at)
+        at = trial.where(accept, at)
     return NewtonResult(out, value, scaled, n_iter, converged, stalled)
 
 
@@ -276,15 +276,3 @@ def parts(batch: int, elements: int) -> Iterator[slice]:
     """Slices of a batch whose temporaries keep to `naive.MAX_ELEMENTS`, or of one model."""
     step = max(1, naive.MAX_ELEMENTS // elements)
     return (slice(start, min(start + step, batch)) for start in range(0, batch, step))
-
-
-def _take(at: Evaluation, keep: Tensor) -> Evaluation:
-    return Evaluation(*(field[keep] for field in vars(at).values() if field is not None))
-
-
-def _where(condition: Tensor, a: Evaluation, b: Evaluation) -> Evaluation:
-    fields = []
-    for mine, other in zip(vars(a).values(), vars(b).values(), strict=True):
-        if mine is not None:
-            fields.append(torch.where(condition.view(-1, *[1] * (mine.ndim - 1)), mine, other))
-    return Evaluation(*fields)

@@ -70,10 +70,10 @@ def em(
         value[took] = new.value[~fell]
         done = (gain < tol) | stuck
         converged[active[gain < tol]] = True
-        at = _where(fell, at, new)
+        at = at.where(fell, new)
         if bool(done.all()):
             break
-        active, at = active[~done], _take(at, ~done)
+        active, at = active[~done], at.take(~done)
     return EMResult(current, value, n_iter, converged)
 
 
@@ -114,21 +114,3 @@ def ridge_solve(
     scaled = matrix * scale.unsqueeze(-1) * scale.unsqueeze(-2)
     scaled = scaled + _RIDGE * torch.eye(matrix.shape[-1], dtype=matrix.dtype)
     return scale * torch.linalg.solve(scaled, scale * right)
-
-
-def _take(at: Evaluation, keep: Tensor) -> Evaluation:
-    assert at.gradient is not None
-    assert at.information is not None
-    return Evaluation(at.value[keep], at.gradient[keep], at.information[keep])
-
-
-def _where(condition: Tensor, a: Evaluation, b: Evaluation) -> Evaluation:
-    assert a.gradient is not None
-    assert b.gradient is not None
-    assert a.information is not None
-    assert b.information is not None
-    return Evaluation(
-        torch.where(condition, a.value, b.value),
-        torch.where(condition[:, None], a.gradient, b.gradient),
-        torch.where(condition[:, None, None], a.information, b.information),
-    )
