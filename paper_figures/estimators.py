@@ -34,7 +34,7 @@ def estimators_figure(table: pd.DataFrame, supposed_weight: float, title: str) -
 
     compared = comparison(table, supposed_weight)
     with style():
-        figure = Figure(figsize=(9.0, 6.0))
+        figure = Figure(figsize=(9.0, 6.3))
         axes = figure.subplots(2, 2)
         panels = (
             ("gain", "Log-likelihood above the truth's", "nats", "linear"),
@@ -62,7 +62,8 @@ def estimators_figure(table: pd.DataFrame, supposed_weight: float, title: str) -
         )
         for ax in axes.flat:
             ax.xaxis.set_minor_formatter("")
-            ax.legend(loc="best")
+        handles, labels = axes[0, 1].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
         figure.suptitle(title, fontsize=11)
     return figure
 

@@ -265,7 +265,7 @@ class TestInvariances:
             self.distance(activated(torch.square), self.scaled(activated(torch.square), c)) > 1e-3
         )
 
-    @pytest.mark.parametrize("name", set(ACTIVATIONS) - {"identity", "relu"})
+    @pytest.mark.parametrize("name", sorted(set(ACTIVATIONS) - {"identity", "relu"}))
     def test_no_ray_behind_other_activations(self, name):
         gate = activated(name)
         assert self.distance(gate, self.scaled(gate, 1.5)) > 1e-3
