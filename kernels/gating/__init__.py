@@ -22,7 +22,7 @@ from .form import Evaluation, GateForm, Layout, Order
 
 __all__ = ["Evaluation", "GateForm", "Layout", "Order", "evaluate", "gate_means"]
 
-MIN_COMPILED_POINTS = 50_000
+MIN_COMPILED_POINTS = 40_000
 """Models times observations from which the compiled form is used."""
 
 MIN_COMPILED_DATA = 10_000

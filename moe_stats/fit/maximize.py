@@ -136,9 +136,10 @@ def climb(problem: Problem, starts: Tensor, tol: float, max_iter: int) -> Optimu
     if small is problem:
         return _best(_shaped(_climb_few_rows(problem, basin, rows, tol, max_iter), n_sets))
     if problem.is_smooth and problem.min_weight == 0:
-        information = problem.evaluate(basin, rows, "information").information
+        information = small.evaluate(basin, rows, "information").information
         assert information is not None
-        tops, values = approach(problem, basin, rows, standard_error_units(information))
+        share = problem.n_observations / small.n_observations
+        tops, values = approach(problem, basin, rows, standard_error_units(share * information))
         return _finished(problem, tops, values, n_sets, tol, max_iter)
     led = _climb_few_rows(small, basin, rows, LEAD_TOL, max_iter)
     return _carried_over(problem, _shaped(led, n_sets), tol, max_iter)
