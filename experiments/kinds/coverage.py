@@ -18,7 +18,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from experiments.kinds import Batch, ProfileModel, SettingModel, replicate_batches
-from experiments.kinds.rates import design, truth
+from experiments.kinds.rates import design, simulate, truth
 from experiments.kinds.selection import CaseSetting, FitSetting
 from experiments.study import Study
 
@@ -129,7 +129,6 @@ class Coverage:
 
     def run_batch(self, study: Study, batch: Batch) -> list[dict[str, Any]]:
         """Simulate and fit the batch's replicates as one tensor program."""
-        import torch
 
         from moe_stats import fit_mle
 
@@ -138,13 +137,7 @@ class Coverage:
         name = arms[batch.cells[0].arm][0]
         true, law = truth(setting.cases[name]), design(setting.cases[name])
         keys = list(dict.fromkeys((cell.n, cell.replicate) for cell in batch.cells))
-        X = torch.stack([law.sample(n, study.seed_of(n, r, "X", name)) for n, r in keys])
-        y = torch.stack(
-            [
-                true.sample(x, study.seed_of(n, r, "y", name))
-                for x, (n, r) in zip(X, keys, strict=True)
-            ]
-        )
+        X, y = simulate(study, true, law, keys, name)
         fit = fit_mle(
             X,
             y,

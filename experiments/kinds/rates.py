@@ -9,7 +9,8 @@ several atoms; where gate parameters move selection boundaries, how far these ar
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -97,7 +98,17 @@ class RatesProfile(ProfileModel):
     replicates: int = Field(ge=10, multiple_of=10)
 
 
-def truth(setting: RatesSetting) -> Any:
+class Simulated(Protocol):
+    """A setting with a truth and the design of its features."""
+
+    @property
+    def truth(self) -> TruthSetting: ...
+
+    @property
+    def design(self) -> DesignSetting: ...
+
+
+def truth(setting: Simulated) -> Any:
     """The true `moe_stats.GaussianMoE`."""
     from moe_stats import GaussianMoE, LinearExperts
     from moe_stats.gates import GATES
@@ -115,11 +126,22 @@ def template(setting: RatesSetting, arm: str) -> Any:
     return _known_gate(gate.name, GATES).template(**gate.options)
 
 
-def design(setting: RatesSetting) -> Any:
+def design(setting: Simulated) -> Any:
     """The design of X."""
     from moe_stats import Uniform
 
     return Uniform(**setting.design.model_dump())
+
+
+def simulate(
+    study: Study, true: Any, law: Any, keys: Sequence[tuple[int, int]], *case: str
+) -> tuple[Any, Any]:
+    """X (R, N, D) and y (R, N) of the replicates with these (n, replicate), of one case."""
+    import torch
+
+    X = torch.stack([law.sample(n, study.seed_of(n, r, "X", *case)) for n, r in keys])
+    seeds = [study.seed_of(n, r, "y", *case) for n, r in keys]
+    return X, torch.stack([true.sample(x, seed) for x, seed in zip(X, seeds, strict=True)])
 
 
 class Rates:
@@ -156,7 +178,6 @@ class Rates:
 
     def run_batch(self, study: Study, batch: Batch) -> list[dict[str, Any]]:
         """Simulate and fit the batch's replicates as one tensor program."""
-        import torch
 
         from moe_stats import fit_mle
         from theory import hellinger, voronoi_loss
@@ -165,10 +186,7 @@ class Rates:
         true, law = truth(setting), design(setting)
         name = batch.cells[0].arm
         keys = [(cell.n, cell.replicate) for cell in batch.cells]
-        X = torch.stack([law.sample(n, study.seed_of(n, r, "X")) for n, r in keys])
-        y = torch.stack(
-            [true.sample(x, study.seed_of(n, r, "y")) for x, (n, r) in zip(X, keys, strict=True)]
-        )
+        X, y = simulate(study, true, law, keys)
         fit = fit_mle(
             X,
             y,

@@ -11,8 +11,14 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from experiments.kinds import Batch, ProfileModel, SettingModel, replicate_batches
-from experiments.kinds.rates import ArmSetting, DesignSetting, TruthSetting
+from experiments.kinds import Batch, ProfileModel, SettingModel, rates, replicate_batches
+from experiments.kinds.rates import (
+    ArmSetting,
+    DesignSetting,
+    TruthSetting,
+    design,
+    simulate,
+)
 from experiments.study import Study
 
 
@@ -57,25 +63,11 @@ class SelectionProfile(ProfileModel):
 
 
 def truth(case: CaseSetting) -> Any:
-    """The true `moe_stats.GaussianMoE` of a case."""
-    from moe_stats import GaussianMoE, LinearExperts, SoftmaxGate
-
-    t: Any = case.truth
-    if t.gate.name != "softmax":
-        raise ValueError(
-            f"gate name must be 'softmax', the fitted models' own; got {t.gate.name!r}"
-        )
-    return GaussianMoE(
-        SoftmaxGate(t.gate_intercept, t.gate_slope),
-        LinearExperts(t.slope, t.intercept, t.scale),
-    )
-
-
-def design(case: CaseSetting) -> Any:
-    """The design of a case."""
-    from moe_stats import Uniform
-
-    return Uniform(**case.design.model_dump())
+    """The true `moe_stats.GaussianMoE` of a case, whose gate is the fitted models' own."""
+    gate = case.truth.gate.name
+    if gate != "softmax":
+        raise ValueError(f"gate name must be 'softmax', the fitted models' own; got {gate!r}")
+    return rates.truth(case)
 
 
 class Selection:
@@ -130,13 +122,7 @@ class Selection:
         name = batch.cells[0].arm.rpartition("-")[0]
         true, law = truth(setting.cases[name]), design(setting.cases[name])
         keys = list(dict.fromkeys((cell.n, cell.replicate) for cell in batch.cells))
-        X = torch.stack([law.sample(n, study.seed_of(n, r, "X", name)) for n, r in keys])
-        y = torch.stack(
-            [
-                true.sample(x, study.seed_of(n, r, "y", name))
-                for x, (n, r) in zip(X, keys, strict=True)
-            ]
-        )
+        X, y = simulate(study, true, law, keys, name)
         chosen = select_n_experts_batch(
             X,
             y,
