@@ -6,7 +6,7 @@ there are (`selection`), and look (`plots`). `gates/base.py` says what a gate is
 """
 
 from .designs import Design, Grid, Normal, Uniform
-from .experts import LinearExperts
+from .experts import ConstantExperts, LinearExperts
 from .fit.certificate import Stationarity
 from .fit.mle import MLE, fit_mle
 from .gates import (
@@ -42,6 +42,7 @@ from .selection import (
 __all__ = [
     "MLE",
     "ActivationDenseToSparseGate",
+    "ConstantExperts",
     "Covariance",
     "Dendrogram",
     "DenseToSparseGate",

@@ -27,7 +27,7 @@ class GaussianMoE:
     ----------
     gate : Gate
         E gate functions of D features.
-    experts : LinearExperts
+    experts : LinearExperts or ConstantExperts
         E experts of D features, with the gate's batch shape.
 
     Raises
@@ -83,8 +83,7 @@ class GaussianMoE:
 
     def __getitem__(self, index: Any) -> GaussianMoE:
         """Part of a batch."""
-        gate = GateTemplate(type(self.gate), self.gate.options)
-        return self.from_params(self.to_params()[index], gate, self.n_experts)
+        return self.with_params(self.to_params()[index])
 
     def gate_probs(
         self,
@@ -154,11 +153,24 @@ class GaussianMoE:
         scale = self.experts.scale.unsqueeze(-2).expand(g.shape).gather(-1, expert).squeeze(-1)
         return mean + scale * noise
 
-    def mixing_measure(self) -> MixingMeasure:
-        """The weighted atoms behind this density."""
-        log_weight, gate_atoms = self.gate.atoms()
+    def mixing_measure(self, *, raw: bool = False) -> MixingMeasure:
+        """The weighted atoms behind this density.
+
+        Parameters
+        ----------
+        raw : bool
+            Whether atoms hold the gate's parameters as they are, where the density determines only
+            functions of them: (b1, tau) of a dense-to-sparse gate instead of b1 / tau.
+        """
+        log_weight, gate_atoms = self.gate.raw_atoms() if raw else self.gate.atoms()
         atoms = {**gate_atoms, **self.experts.atoms()}
         return MixingMeasure(log_weight, atoms, self.gate.translates)
+
+    def n_identified(self) -> Tensor:
+        """How many numbers data can tell apart (...,): the parameters without slopes that experts
+        do not have and without what the gate leaves open, as `Gate.n_open` counts it."""
+        layout = Layout.of(self.gate.form, self.n_experts, self.n_features)
+        return layout.size - self.experts.held(layout).sum() - self.gate.n_open()
 
     def to_params(self) -> Tensor:
         """Flat parameters (..., P) in the kernels' layout, scales as logarithms."""
@@ -173,16 +185,25 @@ class GaussianMoE:
         params: Tensor,  # (..., P)
         gate: GateTemplate,
         n_experts: int,
+        experts: type[LinearExperts] = LinearExperts,
     ) -> Self:
-        """The inverse of `to_params`."""
+        """The inverse of `to_params`, given the kinds of gate and experts."""
         form = gate.form()
         # P = E (2 D + extra + 2) + Qs
         per_expert = (params.shape[-1] - form.n_shared) // n_experts
         n_features = (per_expert - form.extra_parameters - 2) // 2
         layout = Layout.of(form, n_experts, n_features)
         own, slope, intercept, log_scale, shared = layout.split(params)
-        experts = LinearExperts(slope, intercept, torch.exp(log_scale))
-        return cls(gate.build(own, shared), experts)
+        built = experts.from_parameters(slope, intercept, torch.exp(log_scale))
+        return cls(gate.build(own, shared), built)
+
+    def with_params(
+        self,
+        params: Tensor,  # (..., P)
+    ) -> Self:
+        """A model of the same kind with these flat parameters."""
+        gate = GateTemplate(type(self.gate), self.gate.options)
+        return self.from_params(params, gate, self.n_experts, type(self.experts))
 
     def _log_joint(self, X: Tensor, y: Tensor) -> Tensor:
         params = self.to_params()

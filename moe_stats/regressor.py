@@ -36,6 +36,8 @@ class GaussianMoERegressor(RegressorMixin, BaseEstimator):
     gate : str or GateTemplate
         A name in `moe_stats.gates.GATES`, such as "softmax" or "topk".
         For options use a template, such as ``TopKGate.template(top_k=2, rank="slope")``.
+    experts : {"linear", "constant"}
+        Whether experts' means depend on x; constant experts have a_e = 0.
     n_init : int
         Number of starts, and of moves in each round.
     init : {"auto", "random", "kmeans", "lines", "oracle"} or GaussianMoE
@@ -50,7 +52,8 @@ class GaussianMoERegressor(RegressorMixin, BaseEstimator):
     min_weight : float
         Lower bound on each expert's mean gate probability, in [0, 1 / n_experts).
     gate_bound : float or None
-        Bound on the absolute value of every gate parameter, up to translation; None for none.
+        Bound on the absolute value of every expert's gate parameters, up to translation; None for
+        none. Temperatures have a bound of their own, `Gate.shared_bound`.
     tol : float
         Scaled gradient at which a fit has converged; in standard errors.
     max_iter : int
@@ -109,6 +112,7 @@ class GaussianMoERegressor(RegressorMixin, BaseEstimator):
         n_experts: int = 2,
         gate: str | GateTemplate = "softmax",
         *,
+        experts: str = "linear",
         n_init: int = 8,
         init: Init | GaussianMoE = "auto",
         truth: GaussianMoE | None = None,
@@ -123,6 +127,7 @@ class GaussianMoERegressor(RegressorMixin, BaseEstimator):
     ):
         self.n_experts = n_experts
         self.gate = gate
+        self.experts = experts
         self.n_init = n_init
         self.init = init
         self.truth = truth
@@ -174,6 +179,7 @@ class GaussianMoERegressor(RegressorMixin, BaseEstimator):
             torch.tensor(y)[None],
             n_experts=self.n_experts,
             gate=self.gate,
+            experts=self.experts,
             n_init=self.n_init,
             init=self.init,
             truth=self.truth,
@@ -267,9 +273,7 @@ class GaussianMoERegressor(RegressorMixin, BaseEstimator):
         return self._criterion(X, y, 2.0)
 
     def _criterion(self, X: Any, y: Any, price: float) -> float:
-        redundant = self.model_.gate.n_translations(self.n_features_in_)
-        identified = self.model_.to_params().numel() - redundant
-        return -2 * float(self.log_prob(X, y).sum()) + price * identified
+        return -2 * float(self.log_prob(X, y).sum()) + price * int(self.model_.n_identified())
 
     def _features(self, X: Any) -> torch.Tensor:
         check_is_fitted(self, "model_")

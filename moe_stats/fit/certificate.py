@@ -17,7 +17,7 @@ from torch import Tensor
 from .boundary import search
 from .cells import ranks_are_affine, walls_touched
 from .newton import free_coordinates, scaled_hessian, standard_error_units
-from .problem import Problem, parameter_names
+from .problem import Problem
 
 FLAT = 1e-8
 """Curvature relative to the complete-data information below which a direction is flat."""
@@ -126,9 +126,10 @@ def active_bounds(
 ) -> tuple[str, ...]:
     """The bounds a fit lies on, in words."""
     low, high = problem.bounds(torch.tensor([row]))
-    names = parameter_names(problem.layout)
     held = []
-    for i, name in enumerate(names):
+    for i, name in enumerate(problem.names):
+        if low[0, i] == high[0, i]:
+            continue  # no parameter
         if params[i] <= low[0, i]:
             held.append(f"{name} at its lower bound")
         elif params[i] >= high[0, i]:
@@ -163,9 +164,8 @@ def not_identified(
     They carry no complete-data information: the gate of a top-1 model, whose size plays no
     part, or everything about an expert that is never selected.
     """
-    found = silent(problem, params[None], torch.tensor([row]))[0]
-    names = parameter_names(problem.layout)
-    return tuple(name for name, none in zip(names, found.tolist(), strict=True) if none)
+    found = silent(problem, params[None], torch.tensor([row]))[0] & ~problem.held
+    return tuple(name for name, none in zip(problem.names, found.tolist(), strict=True) if none)
 
 
 def silent(problem: Problem, theta: Tensor, rows: Tensor) -> Tensor:

@@ -83,12 +83,13 @@ def m_step(
     at: Evaluation,
 ) -> tuple[Tensor, Tensor]:
     """Changes (B, P) of expert and of gate parameters; see the module's docstring."""
-    layout = problem.layout
+    layout, held = problem.layout, problem.held
     assert at.gradient is not None
     assert at.information is not None
     experts, gate = torch.zeros_like(params), torch.zeros_like(params)
     for e in range(problem.n_experts):
-        mean, scale = layout.mean_indices(e), layout.scale_index(e)
+        mean = [place for place in layout.mean_indices(e) if not held[place]]
+        scale = layout.scale_index(e)
         g = at.gradient[:, mean]
         block = at.information[:, mean][:, :, mean]
         step = ridge_solve(block, g)
@@ -108,9 +109,11 @@ def ridge_solve(
     matrix: Tensor,  # (B, P, P), positive semidefinite
     right: Tensor,  # (B, P)
 ) -> Tensor:
-    """Solve with a small ridge relative to the diagonal; (B, P)."""
+    """Solve with a small ridge relative to the diagonal; (B, P). A matrix that is singular all the
+    same, as the rounding left of the information of a gate in steps may be, gives 0."""
     diagonal = matrix.diagonal(dim1=-2, dim2=-1)
     scale = torch.rsqrt(diagonal.clamp(min=1e-12 * diagonal.amax(-1, keepdim=True) + 1e-300))
     scaled = matrix * scale.unsqueeze(-1) * scale.unsqueeze(-2)
     scaled = scaled + _RIDGE * torch.eye(matrix.shape[-1], dtype=matrix.dtype)
-    return scale * torch.linalg.solve(scaled, scale * right)
+    solution, failed = torch.linalg.solve_ex(scaled, scale * right)
+    return (scale * solution).masked_fill(failed.unsqueeze(-1) != 0, 0.0)

@@ -19,6 +19,7 @@ from torch import Tensor
 from kernels.gating import Layout
 
 from .._validation import check_choice, check_int, check_real, generator
+from ..experts import EXPERTS
 from ..gates import GATES, Gate, GateTemplate
 from ..model import GaussianMoE
 from .certificate import Stationarity, active_bounds, certify, not_identified
@@ -111,6 +112,7 @@ def fit_mle(
     *,
     n_experts: int,
     gate: str | GateTemplate = "softmax",
+    experts: str = "linear",
     n_init: int = 8,
     init: Init | GaussianMoE = "auto",
     truth: GaussianMoE | None = None,
@@ -144,7 +146,9 @@ def fit_mle(
         check_int("top_k", form.top_k, 1, n_experts, why=f" with n_experts={n_experts}")
     n_sets, n, n_features = X.shape
     layout = Layout.of(form, n_experts, n_features)
-    identified = layout.size - template.gate.n_translations(n_features)
+    kind = EXPERTS[check_choice("experts", experts, tuple(EXPERTS))]
+    least = GaussianMoE.from_params(torch.zeros(layout.size), template, n_experts, kind)
+    identified = int(least.n_identified())
     if n < identified:
         raise ValueError(
             f"There must be at least as many observations as parameters; got {n} observations "
@@ -162,13 +166,15 @@ def fit_mle(
         gate_bound=math.inf
         if gate_bound is None
         else check_real("gate_bound", gate_bound, low=0.0, strict=True),
+        gate=template.gate,
+        experts=kind,
     )
     seeds = [None] * n_sets if random_states is None else random_states
     rngs = [generator(seed) for seed in seeds]
     check_real("tol", tol, low=0.0, strict=True)
     check_int("max_iter", max_iter, 0)
     if isinstance(init, GaussianMoE):
-        starts = _given_starts(init, template, n_sets, layout)
+        starts = _given_starts(init, problem)
     elif init == "oracle":
         if not isinstance(truth, GaussianMoE):
             raise ValueError(
@@ -184,7 +190,8 @@ def fit_mle(
                 f"The 'truth' parameter must have at most n_experts={n_experts} experts; got "
                 f"{truth.n_experts}."
             )
-        starts = near(truth.to_params(), problem, truth.n_experts, rngs, n_init)
+        _check_slopes("truth", truth, problem)
+        starts = near(truth, problem, rngs, n_init)
         # max_iter counts Newton steps; EM needs far more of its own
         optimum = maximize_by_em(problem, starts, tol=ORACLE_TOL, max_iter=10 * max_iter)
         return _result(problem, optimum, template, tol)
@@ -216,7 +223,7 @@ def as_template(gate: str | GateTemplate | Gate) -> GateTemplate:
 
 def _result(problem: Problem, optimum: Optimum, template: GateTemplate, tol: float) -> MLE:
     return MLE(
-        model=GaussianMoE.from_params(optimum.params, template, problem.n_experts),
+        model=GaussianMoE.from_params(optimum.params, template, problem.n_experts, problem.experts),
         log_likelihood=optimum.value,
         scaled_gradient=optimum.scaled_gradient,
         converged=optimum.scaled_gradient <= tol,
@@ -228,7 +235,8 @@ def _result(problem: Problem, optimum: Optimum, template: GateTemplate, tol: flo
     )
 
 
-def _given_starts(init: GaussianMoE, template: GateTemplate, n_sets: int, layout: Layout) -> Tensor:
+def _given_starts(init: GaussianMoE, problem: Problem) -> Tensor:
+    layout = problem.layout
     params = init.to_params().to(torch.float64)
     params = params.unsqueeze(0) if params.ndim == 1 else params
     if params.shape[-1] != layout.size:
@@ -236,7 +244,17 @@ def _given_starts(init: GaussianMoE, template: GateTemplate, n_sets: int, layout
             "The 'init' model must have n_experts experts, the data's features and the gate's "
             f"parameters ({layout.size} numbers); got {params.shape[-1]}."
         )
-    return params.expand(n_sets, *params.shape[-2:])
+    _check_slopes("init", init, problem)
+    return params.expand(len(problem.y), *params.shape[-2:])
+
+
+def _check_slopes(name: str, model: GaussianMoE, problem: Problem) -> None:
+    slope = model.experts.slope
+    if not problem.has_slopes and bool((slope != 0).any()):
+        raise ValueError(
+            f"The {name!r} model must have experts without slopes for "
+            f"experts={problem.experts.kind!r}; got a slope of {float(slope.abs().max()):g}."
+        )
 
 
 def _scale_floor(min_scale: float | None, y: Tensor) -> Tensor:

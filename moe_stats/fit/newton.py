@@ -173,8 +173,10 @@ def free_coordinates(
     low: Tensor,
     high: Tensor,
 ) -> Tensor:
-    """False where a bound holds a coordinate whose gradient points outward; (B, P)."""
-    return ~(((params <= low) & (gradient < 0)) | ((params >= high) & (gradient > 0)))
+    """False where a bound holds a coordinate whose gradient points outward, or bounds leave it no
+    room; (B, P)."""
+    outward = ((params <= low) & (gradient < 0)) | ((params >= high) & (gradient > 0))
+    return (low < high) & ~outward
 
 
 def scaled_hessian(

@@ -43,9 +43,9 @@ def best_partition(
               \sum_e \max_{a, b, \sigma \ge \underline\sigma}
               \sum_{n = c_{e-1} + 1}^{c_e} \log N(y_n; a x_n + b, \sigma^2)
 
-    with x sorted: cumulative sums give each term at once, dynamic programming the cuts. From
-    three intervals on, cuts are first sought among `MAX_POSITIONS` positions and then moved one
-    by one over all.
+    with x sorted, and a = 0 for constant experts: cumulative sums give each term at once, dynamic
+    programming the cuts. From three intervals on, cuts are first sought among `MAX_POSITIONS`
+    positions and then moved one by one over all.
     """
     each, position = torch.unique(rows, return_inverse=True)
     x, order = problem.x[each, 0].sort(dim=-1)  # (R, N)
@@ -76,6 +76,7 @@ class _Segments:
     floor: Tensor  # (R,)
     may_cut: Tensor  # (R, N + 1), False between equal x
     least: int  # observations in a segment
+    has_slopes: bool
 
     @classmethod
     def of(cls, problem: Problem, x: Tensor, y: Tensor, floor: Tensor) -> _Segments:
@@ -86,14 +87,14 @@ class _Segments:
         may_cut = torch.ones(len(x), x.shape[1] + 1, dtype=torch.bool)
         may_cut[:, 1:-1] = torch.diff(x) > 0
         least = 1 + int(problem.min_weight * x.shape[1])
-        return cls(sums, centre, floor, may_cut, least)
+        return cls(sums, centre, floor, may_cut, least, problem.has_slopes)
 
     def fit(self, start: Tensor, stop: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Slope, intercept (both centred), variance and size of runs (R, ...) of observations."""
         n, u, v, uu, uv, vv = (self._at(stop) - self._at(start)).unbind(-1)
         size = n.clamp(min=1.0)
         spread = (uu - u * u / size).clamp(min=0.0)
-        tilt = uv - u * v / size
+        tilt = (uv - u * v / size) * self.has_slopes
         slope = torch.where(spread > 1e-12 * uu, tilt / spread.clamp(min=1e-300), 0.0)
         variance = ((vv - v * v / size - slope * tilt) / size).clamp(min=0.0)
         return slope, (v - slope * u) / size, variance, n

@@ -6,18 +6,23 @@ r"""The optimisation problem: data, gate and the compact parameter set.
     \frac1N \sum_n g_e(x_n) \ge \omega \ \text{ for all } e.
 
 The box on the gate leaves its translation free: it holds every gate that *some* translation
-brings inside, that is, whose coefficients differ by at most 2 B between experts.
+brings inside, that is, whose coefficients differ by at most 2 B between experts. Shared gate
+parameters have the bound of their gate. Positions that the experts hold at 0, such as the slopes of
+constant experts, are bounded by 0 on both sides: never free, and no parameters to any report.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from kernels.gating import Evaluation, GateForm, Layout, Order, evaluate, gate_means
+
+from ..experts import LinearExperts
+from ..gates import Gate, SoftmaxGate
 
 INWARD = 0.95
 """How far short of a binding weight a flattened gate stops: interior points need room."""
@@ -40,7 +45,11 @@ class Problem:
     min_weight : float
         Lower bound on each expert's mean gate probability; 0 for none.
     gate_bound : float
-        Bound on the absolute value of every gate parameter; inf for none.
+        Bound on the absolute value of every expert's own gate parameters; inf for none.
+    gate : type of Gate
+        Its class, for the names and the bound of shared parameters.
+    experts : type of LinearExperts
+        The kind of experts.
     """
 
     x: Tensor
@@ -50,10 +59,27 @@ class Problem:
     min_scale: Tensor
     min_weight: float = 0.0
     gate_bound: float = math.inf
+    gate: type[Gate] = SoftmaxGate
+    experts: type[LinearExperts] = LinearExperts
 
     @property
     def layout(self) -> Layout:
         return Layout.of(self.form, self.n_experts, self.x.shape[-2])
+
+    @property
+    def held(self) -> Tensor:
+        """Which positions the experts hold at 0; (P,)."""
+        return self.experts.held(self.layout)
+
+    @property
+    def has_slopes(self) -> bool:
+        """Whether experts' means depend on x."""
+        return not bool(self.held.any())
+
+    @property
+    def names(self) -> list[str]:
+        """A name for every position of the flat parameter vector."""
+        return parameter_names(self.layout, self.gate)
 
     @property
     def n_observations(self) -> int:
@@ -84,15 +110,16 @@ class Problem:
             own = slice(e * layout.width, e * layout.width + layout.n_own)
             low[:, own], high[:, own] = -self.gate_bound, self.gate_bound
             low[:, layout.scale_index(e)] = torch.log(self.min_scale[rows])
+        shared = slice(self.n_experts * layout.width, layout.size)
+        low[:, shared], high[:, shared] = -self.gate.shared_bound, self.gate.shared_bound
+        low[:, self.held] = high[:, self.held] = 0.0
         return low, high
 
     def subsample(self, n: int) -> Problem:
         """The same problem on n rows spread evenly over the data."""
         keep = torch.linspace(0, self.n_observations - 1, n, dtype=torch.float64).long()
         x, y = self.x[..., keep].contiguous(), self.y[..., keep].contiguous()
-        return Problem(
-            x, y, self.form, self.n_experts, self.min_scale, self.min_weight, self.gate_bound
-        )
+        return replace(self, x=x, y=y)
 
 
 def weights_hold(
@@ -137,7 +164,7 @@ def make_feasible(
     return params
 
 
-def parameter_names(layout: Layout) -> list[str]:
+def parameter_names(layout: Layout, gate: type[Gate]) -> list[str]:
     """A name for every position of the flat parameter vector."""
     features = range(layout.n_features)
     extra = layout.n_own - layout.n_features
@@ -148,4 +175,4 @@ def parameter_names(layout: Layout) -> list[str]:
         names += [f"gate slope[{e}, {d}]" for d in features]
         names += [f"slope[{e}, {d}]" for d in features]
         names += [f"intercept[{e}]", f"scale[{e}]"]
-    return names + [f"gate shared[{i}]" for i in range(layout.n_shared)]
+    return [*names, *gate.shared_names]

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from kernels.gating import naive
 
 from ..gates import Gate
+from ..model import GaussianMoE
 from .em import ridge_solve
 from .problem import Problem, weights_hold
 
@@ -42,7 +44,7 @@ class _Luck:
         return _Luck(self.seeds[index], self.picks[index], self.noise[index])
 
 
-def kmeans(x: Tensor, y: Tensor, luck: _Luck) -> Tensor:
+def kmeans(x: Tensor, y: Tensor, design: Tensor, luck: _Luck) -> Tensor:
     """Clusters of (x, y) by a few rounds of k-means; hard assignment (B, E, N)."""
     points = _standardized(torch.cat([x, y.unsqueeze(1)], dim=1)).mT  # (B, N, D + 1)
     centres = points.gather(1, luck.seeds.unsqueeze(-1).expand(-1, -1, points.shape[-1]))
@@ -53,7 +55,7 @@ def kmeans(x: Tensor, y: Tensor, luck: _Luck) -> Tensor:
     return assigned
 
 
-def lines(x: Tensor, y: Tensor, luck: _Luck) -> Tensor:
+def lines(x: Tensor, y: Tensor, design: Tensor, luck: _Luck) -> Tensor:
     """Clusterwise regression: planes through neighbouring points, each point to the nearest."""
     n, size = y.shape[-1], luck.picks.shape[-1]
     standard = _standardized(x)
@@ -62,24 +64,24 @@ def lines(x: Tensor, y: Tensor, luck: _Luck) -> Tensor:
     near = distance.topk(min(n, 10 * size), largest=False).indices
     picked = near.gather(2, (luck.picks * near.shape[-1]).long())
     member = torch.zeros_like(distance).scatter_(2, picked, 1.0)
-    coefficients, _ = _regressions(x, y, member)
+    coefficients, _ = _regressions(design, y, member)
     for _ in range(5):
-        residual = (y.unsqueeze(1) - coefficients @ _with_one(x)).abs()
+        residual = (y.unsqueeze(1) - coefficients @ design).abs()
         assigned = _nearest(residual)
-        fitted, _ = _regressions(x, y, assigned)
-        enough = assigned.sum(-1, keepdim=True) > x.shape[1] + 1
+        fitted, _ = _regressions(design, y, assigned)
+        enough = assigned.sum(-1, keepdim=True) > design.shape[1]
         coefficients = torch.where(enough, fitted, coefficients)
     return assigned
 
 
-def partition(x: Tensor, y: Tensor, luck: _Luck) -> Tensor:
+def partition(x: Tensor, y: Tensor, design: Tensor, luck: _Luck) -> Tensor:
     """Nearest of E random points in x alone; hard assignment (B, E, N)."""
     points = _standardized(x).mT
     centres = points.gather(1, luck.seeds.unsqueeze(-1).expand(-1, -1, points.shape[-1]))
     return _nearest(torch.cdist(centres, points))
 
 
-KINDS: dict[str, Callable[[Tensor, Tensor, _Luck], Tensor]] = {
+KINDS: dict[str, Callable[[Tensor, Tensor, Tensor, _Luck], Tensor]] = {
     "kmeans": kmeans,
     "lines": lines,
     "random": partition,
@@ -103,9 +105,11 @@ def draw_starts(
         mine = torch.nonzero(turn == i).ravel()
         if len(mine):
             x, y = small.x[rows[mine]], small.y[rows[mine]]
-            assigned = KINDS[kind](x, y, luck[mine])
+            design = _with_one(x) if problem.has_slopes else torch.ones_like(x[:, :1])
+            assigned = KINDS[kind](x, y, design, luck[mine])
+            experts = _regressions(design, y, assigned)
             floor = problem.min_scale[rows[mine]]
-            starts[mine] = _parameters(problem, gate, x, y, assigned, floor, luck[mine].noise)
+            starts[mine] = _parameters(problem, gate, x, assigned, experts, floor, luck[mine].noise)
     return starts.view(len(rngs), n_init, -1)
 
 
@@ -154,29 +158,32 @@ def rearrangements(
 
 
 def near(
-    params: Tensor,  # (P*,) of a model with E* experts
+    truth: GaussianMoE,
     problem: Problem,
-    n_true: int,
     rngs: Sequence[np.random.Generator],
     n_init: int,
 ) -> Tensor:
     """Oracle starts (R, n_init, P): every fitted expert beside some true one.
 
-    Perturbations are normal with scale .005 n^-.083, the published protocol; extra experts
-    double true ones drawn at random, which share their gate weight.
+    Perturbations of all parameters are normal with scale .005 n^-.083, the published protocol;
+    extra experts double true ones drawn at random, which share their mass.
     """
     size = 0.005 * problem.n_observations**-0.083
-    layout = problem.layout
+    layout, n_true = problem.layout, truth.n_experts
+    params = truth.to_params().to(torch.float64)
     true = params[: n_true * layout.width].view(n_true, layout.width)
+    shared = params[n_true * layout.width :]
     starts = []
     for rng in rngs:
         for _ in range(n_init):
             extra = rng.integers(0, n_true, size=problem.n_experts - n_true)
             home = np.concatenate([np.arange(n_true), extra])
             block = true[torch.from_numpy(home)].clone()
-            block[:, 0] -= torch.from_numpy(np.log(np.bincount(home)[home]))
-            block += torch.from_numpy(size * rng.standard_normal(block.shape))
-            starts.append(torch.cat([block.flatten(), params[n_true * layout.width :]]))
+            log_share = -torch.from_numpy(np.log(np.bincount(home)[home]))
+            own = block[:, : layout.n_own]
+            block[:, : layout.n_own] = truth.gate.reweigh(own, shared, log_share)
+            start = torch.cat([block.flatten(), shared])
+            starts.append(start + size * torch.from_numpy(rng.standard_normal(len(start))))
     return torch.stack(starts).view(len(rngs), n_init, -1)
 
 
@@ -184,13 +191,15 @@ def _parameters(
     problem: Problem,
     gate: type[Gate],
     x: Tensor,
-    y: Tensor,
     assigned: Tensor,
+    experts: tuple[Tensor, Tensor],
     floor: Tensor,
     noise: Tensor,
 ) -> Tensor:
-    """Parameters (B, P) from hard assignments (B, E, N)."""
-    coefficients, scale = _regressions(x, y, assigned)
+    """Parameters (B, P) from hard assignments (B, E, N) and regressions on them."""
+    coefficients, scale = experts
+    absent = x.shape[1] + 1 - coefficients.shape[-1]  # slopes of constant experts
+    coefficients = functional.pad(coefficients, (absent, 0))
     scale = torch.maximum(scale, 2 * floor.unsqueeze(-1))
     count = assigned.sum(-1)
     share = (count + 1) / (x.shape[-1] + assigned.shape[1])
@@ -206,23 +215,23 @@ def _parameters(
     return torch.cat([block.flatten(1), shared], dim=-1)
 
 
-def _regressions(x: Tensor, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Weighted least squares: slopes and intercept (B, E, D + 1), scale (B, E).
-
-    x (B, D, N), y (B, N), weight (B, E, N).
-    """
-    u = _with_one(x)  # (B, D + 1, N)
-    i, j = torch.triu_indices(*2 * (u.shape[1],))
+def _regressions(
+    design: Tensor,  # (B, Q, N)
+    y: Tensor,  # (B, N)
+    weight: Tensor,  # (B, E, N)
+) -> tuple[Tensor, Tensor]:
+    """Weighted least squares: coefficients (B, E, Q), scale (B, E)."""
+    i, j = torch.triu_indices(*2 * (design.shape[1],))
     mass = weight.sum(-1)
-    gram = x.new_zeros(*mass.shape, u.shape[1], u.shape[1])
-    gram[..., i, j] = gram[..., j, i] = weight @ (u[:, i] * u[:, j]).mT
-    right = weight @ (u * y.unsqueeze(1)).mT
+    gram = design.new_zeros(*mass.shape, design.shape[1], design.shape[1])
+    gram[..., i, j] = gram[..., j, i] = weight @ (design[:, i] * design[:, j]).mT
+    right = weight @ (design * y.unsqueeze(1)).mT
     level = gram.diagonal(dim1=-2, dim2=-1).mean(-1).clamp(min=1e-12)
-    gram = gram + 1e-6 * level[..., None, None] * torch.eye(u.shape[1], dtype=x.dtype)
+    gram = gram + 1e-6 * level[..., None, None] * torch.eye(design.shape[1], dtype=design.dtype)
     coefficients = ridge_solve(gram, right)
-    residual = y.unsqueeze(1) - coefficients @ u
+    residual = y.unsqueeze(1) - coefficients @ design
     scale = torch.sqrt((weight * residual.square()).sum(-1) / mass.clamp(min=1e-12))
-    return coefficients, torch.where(mass > u.shape[1], scale, y.std(-1, keepdim=True))
+    return coefficients, torch.where(mass > design.shape[1], scale, y.std(-1, keepdim=True))
 
 
 def _proposals(
@@ -255,13 +264,15 @@ def _proposals(
     new[:, 0] += level - (push * x.mT[centre]).sum(-1)
     new[:, -2] += torch.from_numpy(rng.uniform(-1.5, 1.5, size=count)) * torch.exp(new[:, -1])
 
-    # two in three lay a plane through the observation and d of its neighbours
+    # two in three lay a plane through the observation and d of its neighbours, or a level on it
     crowd = torch.from_numpy(rng.integers(n, size=(count, 50)))
     apart = ((x[:, crowd] - x[:, centre, None]) / spread[:, None, None]).square().sum(0)
     neighbours = crowd.gather(1, apart.topk(d, largest=False).indices)
     points = torch.cat([centre[:, None], neighbours], dim=1)  # (M, D + 1)
     design = torch.cat([x[:, points].permute(1, 2, 0), torch.ones(count, d + 1, 1)], dim=-1)
     plane, failed = torch.linalg.solve_ex(design, y[points])
+    if not problem.has_slopes:
+        plane, failed = functional.pad(y[centre, None], (d, 0)), torch.zeros_like(failed)
     narrow = torch.from_numpy(rng.uniform(0.0, 1.0, size=count))
     floor = torch.log(problem.min_scale[row])
     laid = (moves % 3 != 0) & (failed == 0) & torch.isfinite(plane).all(-1)

@@ -1,13 +1,15 @@
 r"""The gate protocol: all that the rest of the library asks of a gate.
 
 A gate turns features x into a probability for each expert. It is a frozen dataclass of
-parameter tensors, and it says five things about itself:
+parameter tensors, and it says six things about itself:
 
 ``form``
     Scores, their parameter derivatives and the selection rule, as a `kernels.gating.GateForm`.
     Simulation, likelihood, estimation and the compiled kernels need nothing else.
 ``pack`` / ``from_parameters``
     Its parameters as ``own`` (..., E, Q), expert by expert, and ``shared`` (..., Qs).
+``shared_names`` / ``shared_bound``
+    What shared parameters are called, and how far from 0 an estimate may take them.
 ``atoms``
     What identifies an expert's gate in the mixing measure, with the log weight of the atom:
     what the Voronoi losses compare.
@@ -23,6 +25,7 @@ parameter tensors, and it says five things about itself:
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -71,8 +74,11 @@ class Gate(abc.ABC):
     translates: ClassVar[tuple[str, ...]] = ()
     """Names among "log_weight" and the atoms that may be shifted for all experts at once."""
 
-    n_rays: ClassVar[int] = 0
-    """How many numbers beyond translations no data can tell, whatever the parameters."""
+    shared_names: ClassVar[tuple[str, ...]] = ()
+    """Names of the shared parameters in reports."""
+
+    shared_bound: ClassVar[float] = math.inf
+    """Bound on the absolute value of every shared parameter where they are estimated."""
 
     intercept: Tensor
     slope: Tensor
@@ -94,6 +100,12 @@ class Gate(abc.ABC):
         own = torch.cat([intercept.unsqueeze(-1), slope], dim=-1)
         return own, own.new_zeros(*own.shape[:-2], 0)
 
+    @classmethod
+    def reweigh(cls, own: Tensor, shared: Tensor, log_factor: Tensor) -> Tensor:
+        """Own parameters (..., E, Q) of atoms whose masses are exp(log_factor) (..., E) times
+        those of the given ones."""
+        return torch.cat([(own[..., 0] + log_factor).unsqueeze(-1), own[..., 1:]], dim=-1)
+
     @abc.abstractmethod
     def pack(self) -> tuple[Tensor, Tensor]:
         """The inverse of `from_parameters`: ``own`` and ``shared``."""
@@ -111,22 +123,34 @@ class Gate(abc.ABC):
         """As `atoms`, of the parameters as they are where `atoms` takes identified functions."""
         return self.atoms()
 
+    def equivalents(self) -> tuple[Self, ...]:
+        """Gates of other parameters with the same probabilities at every x, beside those that
+        translations and flat directions lead to."""
+        return ()
+
     def flat_directions(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Directions that change no probability and are no translation: what they are, to their
-        own (..., E, Q) and shared (..., Qs) parts."""
+        own (..., E, Q) and shared (..., Qs) parts, 0 for models of a batch without them."""
         return {}
+
+    def n_open(self) -> Tensor:
+        """How many numbers of the gate no data can tell, (...,): translations and flat
+        directions, or all where a lone expert speaks."""
+        own, shared = self.pack()
+        if self.n_experts == 1:
+            return torch.full(own.shape[:-2], own.shape[-1] + shared.shape[-1])
+        shifts = sum(1 if name == "log_weight" else self.n_features for name in self.translates)
+        count = torch.full(own.shape[:-2], shifts)
+        for direction in self.flat_directions().values():
+            flat = torch.cat([direction[0].flatten(-2), direction[1]], dim=-1)
+            count = count + (flat != 0).any(-1)
+        return count
 
     @classmethod
     def template(cls, **options: Any) -> GateTemplate:
         """This gate with parameters to be estimated; options are checked at once."""
         cls.form_of(**options)
         return GateTemplate(cls, options)
-
-    @classmethod
-    def n_translations(cls, n_features: int) -> int:
-        """How many numbers an invariance of the gate has: parameters no data can tell."""
-        shifts = sum(1 if name == "log_weight" else n_features for name in cls.translates)
-        return shifts + cls.n_rays
 
     @property
     def form(self) -> GateForm:

@@ -75,6 +75,12 @@ class SigmoidGate(SoftmaxGate):
     def starting_parameters(cls, intercept: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
         return super().starting_parameters(intercept - START, slope)
 
+    @classmethod
+    def reweigh(cls, own: Tensor, shared: Tensor, log_factor: Tensor) -> Tensor:
+        log_weight = functional.logsigmoid(own[..., 0]) + log_factor
+        intercept = log_weight - torch.log(-torch.expm1(log_weight))
+        return torch.cat([intercept.unsqueeze(-1), own[..., 1:]], dim=-1)
+
     def atoms(self) -> tuple[Tensor, dict[str, Tensor]]:
         return functional.logsigmoid(self.intercept), {"gate_slope": self.slope}
 

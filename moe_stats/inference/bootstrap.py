@@ -62,6 +62,7 @@ def bootstrap(
             torch.stack([model.sample(X, rng) for rng in rngs]),
             n_experts=problem.n_experts,
             gate=GateTemplate(type(model.gate), model.gate.options),
+            experts=model.experts.kind,
             init=model,
             min_scale=float(problem.min_scale[row]),
             min_weight=problem.min_weight,

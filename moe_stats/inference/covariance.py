@@ -9,6 +9,7 @@ of the complete-data information that the data retain.
 Standard errors refer to the pinned gauge of `gauge.py`. A parameter that is pinned has 0, one the
 likelihood says nothing about inf, and one to which standard errors do not apply nan: it lies on a
 bound, moves a selection boundary, or its fit is no interior maximum. `Covariance.flags` says why.
+Slopes that constant experts do not have are left out.
 """
 
 from __future__ import annotations
@@ -25,9 +26,8 @@ from .._validation import check_choice
 from ..fit.certificate import FLAT, binding_weights, silent
 from ..fit.mle import MLE
 from ..fit.newton import free_coordinates, scaled_hessian, standard_error_units
-from ..fit.problem import parameter_names
 from .boundaries import boundary_parameters
-from .gauge import pinning, scaling, translations
+from .gauge import in_gate, pinning, scaling, translations
 from .scores import score_products
 from .units import Units
 
@@ -76,6 +76,8 @@ class Covariance:
         (R,) the expert whose gate is pinned to 0.
     names : tuple of str
         P names.
+    places : Tensor
+        (P,) where these parameters lie in the flat vector of a model.
 
     Notes
     -----
@@ -91,6 +93,7 @@ class Covariance:
     retained: Tensor
     reference: Tensor
     names: tuple[str, ...]
+    places: Tensor
     _gauge: Tensor = field(repr=False)  # (R, P, P)
     _units: Tensor = field(repr=False)  # (R, P, P), complete-data units
     _null: Tensor = field(repr=False)  # (R, P, M), columns in these units, or 0
@@ -184,19 +187,29 @@ def covariance(mle: MLE, kind: Kind = "observed") -> Covariance:
     assert at.information is not None
     assert at.hessian is not None
     failed = ~torch.isfinite(mle.log_likelihood) | ~torch.isfinite(at.hessian).flatten(1).all(-1)
-    units = torch.nan_to_num(standard_error_units(at.information), nan=1.0)
-    gradient = torch.nan_to_num(at.gradient) / units
-    low, high = problem.bounds(rows)
-    held = ~free_coordinates(params, gradient, low, high) & (gradient.abs() > mle.tol)
     unheard = silent(problem, params, rows)
     moving = boundary_parameters(problem, params, rows)
+    regular = ~_gates_of_moving(layout, moving)
+    reference = _reference(layout, unheard)
+    gauge = pinning(type(mle.model.gate), layout, reference)
+    products = score_products(problem, params, rows) if kind == "sandwich" else None
+
+    places = torch.nonzero(~problem.held).ravel()
+    low, high = (bound[:, places] for bound in problem.bounds(rows))
+    theta, unheard, moving, regular = (v[:, places] for v in (params, unheard, moving, regular))
+    hessian, information, gauge = (
+        m[:, places][:, :, places] for m in (at.hessian, at.information, gauge)
+    )
+    units = torch.nan_to_num(standard_error_units(information), nan=1.0)
+    gradient = torch.nan_to_num(at.gradient[:, places]) / units
+    held = ~free_coordinates(theta, gradient, low, high) & (gradient.abs() > mle.tol)
     fixed = held | unheard
 
-    invariances = _invariances(mle)
+    invariances = _invariances(mle)[..., places]
     stiffness = _stiffness(invariances * units.unsqueeze(1), held, unheard)
     observed, complete = (
         scaled_hessian(torch.nan_to_num(matrix), units, ~fixed)
-        for matrix in (at.hessian, -at.information)
+        for matrix in (hessian, -information)
     )
     coordinates = Units.of(stiffness - complete)
     curvature, vectors = torch.linalg.eigh(coordinates.share(stiffness - observed))
@@ -204,12 +217,10 @@ def covariance(mle: MLE, kind: Kind = "observed") -> Covariance:
     axes = coordinates.to_params @ vectors
     inverse = (axes * torch.where(flat, 0.0, 1 / curvature).unsqueeze(1)) @ axes.mT
     inverse = inverse.masked_fill(fixed.unsqueeze(1) | fixed.unsqueeze(2), 0.0)
-    if kind == "sandwich":
-        meat = score_products(problem, params, rows) / (units.unsqueeze(1) * units.unsqueeze(2))
+    if products is not None:
+        meat = products[:, places][:, :, places] / (units.unsqueeze(1) * units.unsqueeze(2))
         inverse = inverse @ torch.nan_to_num(meat) @ inverse
 
-    reference = _reference(layout, unheard)
-    gauge = pinning(type(mle.model.gate), layout, reference)
     to_pinned = gauge / units.unsqueeze(1)  # from standard-error units
     matrix = to_pinned @ inverse @ to_pinned.mT
     errors = matrix.diagonal(dim1=-2, dim2=-1).clamp(min=0).sqrt()
@@ -223,11 +234,11 @@ def covariance(mle: MLE, kind: Kind = "observed") -> Covariance:
     spectrum = curvature.masked_fill(failed.unsqueeze(-1), torch.nan)
     reasons = [_reason(mle, row, float(slope[row]), spectrum[row]) for row in rows.tolist()]
     no_maximum = torch.tensor([kind_of == "no maximum" for kind_of, _ in reasons])
-    names = tuple(parameter_names(layout))
+    names = tuple(problem.names[place] for place in places)
     unreliable = tuple(sentence for _, sentence in reasons)
     causes = {_MOVING: moving, _HELD: held, _UNKNOWN: torch.isinf(errors)}
     return Covariance(
-        estimate=torch.einsum("rpq,rq->rp", gauge, params),
+        estimate=torch.einsum("rpq,rq->rp", gauge, theta),
         matrix=matrix,
         standard_errors=errors.masked_fill(no_maximum.unsqueeze(-1), torch.nan),
         flags=tuple(
@@ -238,28 +249,27 @@ def covariance(mle: MLE, kind: Kind = "observed") -> Covariance:
         retained=spectrum[:, 0],
         reference=reference,
         names=names,
+        places=places,
         _gauge=gauge,
         _units=coordinates.to_params / units.unsqueeze(-1),
         _null=null,
         _invariances=invariances,
-        _silent=unheard & ~_gates_of_moving(layout, moving),
+        _silent=unheard & regular,
         _irregular=held | moving,
     )
 
 
 def _invariances(mle: MLE) -> Tensor:
     """Directions (R, T, P) in which the gate of each fit is invariant."""
-    problem, params = mle._problem, mle._params
-    directions = translations(type(mle.model.gate), problem.layout)
-    directions = directions.expand(len(params), -1, -1)
-    if problem.form.n_shared == 0 and problem.form.top_k != 1:
-        return directions
-    scalings = [
+    problem, params, gate = mle._problem, mle._params, mle.model.gate
+    shifts = translations(type(gate), problem.layout)
+    flat = [in_gate(problem.layout, *parts) for parts in gate.flat_directions().values()]
+    scaled = [
         scaling(theta, problem.form, x, problem.layout)
         for theta, x in zip(params, problem.x, strict=True)
     ]
-    scaled = [torch.zeros_like(params[0]) if s is None else s for s in scalings]
-    return torch.cat([directions, torch.stack(scaled).unsqueeze(1)], dim=1)
+    flat.append(torch.stack([torch.zeros_like(params[0]) if s is None else s for s in scaled]))
+    return torch.cat([shifts.expand(len(params), -1, -1), torch.stack(flat, dim=1)], dim=1)
 
 
 def _stiffness(

@@ -57,19 +57,18 @@ def translation(subject: Subject) -> Iterator[Explanation]:
 
 
 def scaling(subject: Subject) -> Iterator[Explanation]:
-    """Gate parameters of which only ratios matter, among themselves or to a temperature."""
+    """Gate parameters of which only ratios matter."""
     model = subject.model
     direction = gauge.scaling(model.to_params(), model.gate.form, subject.X.mT, subject.layout)
     if direction is not None:
-        shared = " and shared parameters" if subject.layout.n_shared else ""
-        words = f"gate scaling: a common factor of all gate parameters{shared} changes nothing"
+        words = "gate scaling: a common factor of all gate parameters changes nothing"
         yield Explanation(words, direction[None])
 
 
 def flatness(subject: Subject) -> Iterator[Explanation]:
     """Directions that the gate itself names, such as the ray of a temperature."""
     for words, (own, shared) in subject.model.gate.flat_directions().items():
-        yield Explanation(words, _gate_direction(subject, own, shared)[None])
+        yield Explanation(words, gauge.in_gate(subject.layout, own, shared)[None])
 
 
 def mirror(subject: Subject) -> Iterator[Explanation]:
@@ -88,9 +87,9 @@ def mirror(subject: Subject) -> Iterator[Explanation]:
         together = torch.zeros(slope.shape[-1], *own.shape, dtype=own.dtype)
         for d, direction in enumerate(together, start=own.shape[-1] - slope.shape[-1]):
             direction[[i, j], d] = 1.0
-        directions = [_gate_direction(subject, t, torch.zeros_like(shared)) for t in together]
-        yield Explanation(f"{words}, which may move together", torch.stack(directions))
-        ray = _gate_direction(subject, own, torch.ones_like(shared))[None]
+        directions = gauge.in_gate(subject.layout, together, torch.zeros_like(shared))
+        yield Explanation(f"{words}, which may move together", directions)
+        ray = gauge.in_gate(subject.layout, own, torch.ones_like(shared))[None]
         yield Explanation(f"{words}: (b0, b1, tau) may be scaled together", ray)
 
 
@@ -142,15 +141,6 @@ def flat_family(subject: Subject) -> Iterator[Explanation]:
     """Cells that are all over-fitted."""
     for family in subject.families:
         yield Explanation(str(family), family.directions())
-
-
-def _gate_direction(subject: Subject, own: Tensor, shared: Tensor) -> Tensor:
-    """A direction (P,) that moves the gate alone, from its parts (E, Q) and (Qs,)."""
-    direction = torch.zeros(subject.layout.size, dtype=torch.float64)
-    parts = subject.layout.split(direction)
-    parts[0].copy_(own)
-    parts[4].copy_(shared)
-    return direction
 
 
 EXPLANATIONS: tuple[Callable[[Subject], Iterator[Explanation]], ...] = (

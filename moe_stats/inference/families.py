@@ -20,7 +20,6 @@ from torch import Tensor
 from kernels.gating import Layout
 
 from .._validation import check_int, check_real
-from ..gates import GateTemplate
 from ..model import GaussianMoE
 from .gauge import shifted_places
 
@@ -66,8 +65,7 @@ class FlatFamily:
         check_int("feature", feature, 0, self.model.n_features - 1)
         params = self.model.to_params()
         moved = params + distance * self.directions()[1 + feature]
-        template = GateTemplate(type(self.model.gate), self.model.gate.options)
-        return GaussianMoE.from_params(moved, template, self.model.n_experts)
+        return self.model.with_params(moved)
 
     def directions(self) -> Tensor:
         """Tangents (1 + D, P): the moving gates' intercepts, then each of their slopes."""

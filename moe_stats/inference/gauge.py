@@ -16,7 +16,7 @@ from kernels.gating import GateForm, Layout, naive
 from ..gates import Gate
 
 RAY = 1e-9
-"""Relative change of scores up to which scaling a gate is taken to be exact."""
+"""Relative change of ranks up to which scaling a gate is taken to be exact."""
 
 
 def shifted_places(gate: type[Gate], layout: Layout) -> list[list[int]]:
@@ -51,32 +51,31 @@ def pinning(
     return matrix
 
 
+def in_gate(
+    layout: Layout,
+    own: Tensor,  # (..., E, Q)
+    shared: Tensor,  # (..., Qs)
+) -> Tensor:
+    """The direction (..., P) in the flat parameters that moves the gate alone."""
+    direction = own.new_zeros(*own.shape[:-2], layout.size, dtype=torch.float64)
+    parts = layout.split(direction)
+    parts[0].copy_(own)
+    parts[4].copy_(shared)
+    return direction
+
+
 def scaling(
     params: Tensor,  # (P,)
     form: GateForm,
     x: Tensor,  # (D, N)
     layout: Layout,
 ) -> Tensor | None:
-    """The direction (P,) that scales the gate's own parameters without changing any probability.
-
-    Either shared parameters make up for it, as with (b0, b1, temperature), or one expert is
-    selected at a time and its score plays no part. None where the gate has no such direction.
-    """
-    own, shared = layout.split(params)[0], layout.split(params)[4]
-    direction = torch.zeros_like(params)
-    layout.split(direction)[0].copy_(own)
-    if form.top_k == 1 < layout.n_experts:
-        rank = form.rank or form.score
-        doubled = params + direction
-        ranks = [rank(*naive.columns(p[None], x[None], layout)) for p in (params, doubled)]
-        return direction if torch.allclose(2 * ranks[0], ranks[1], rtol=RAY, atol=0) else None
-    if not len(shared):
+    """The direction (P,) that scales the gate's own parameters, where one expert is selected at a
+    time, by ranks that scale with them, so that nothing changes; else None."""
+    if not form.top_k == 1 < layout.n_experts:
         return None
-    jacobian = naive.score_jacobian(params[None], form, x[None], layout)[0]  # (E, Q + Qs, N)
-    scaled = torch.einsum("eq,eqn->en", own, jacobian[:, : layout.n_own]).reshape(-1, 1)
-    by_shared = jacobian[:, layout.n_own :].transpose(1, 2).reshape(-1, layout.n_shared)
-    move = torch.linalg.lstsq(by_shared, -scaled, driver="gelsd").solution
-    if float((scaled + by_shared @ move).norm()) > RAY * float(scaled.norm()):
-        return None
-    layout.split(direction)[4].copy_(move.ravel())
-    return direction
+    own, _, _, _, shared = layout.split(params)
+    direction = in_gate(layout, own, torch.zeros_like(shared))
+    rank = form.rank or form.score
+    ranks = [rank(*naive.columns(p[None], x[None], layout)) for p in (params, params + direction)]
+    return direction if torch.allclose(2 * ranks[0], ranks[1], rtol=RAY, atol=0) else None

@@ -18,7 +18,6 @@ from kernels.gating import Layout
 
 from .._validation import as_tensor, check_features
 from ..fit.problem import parameter_names
-from ..gates import GateTemplate
 from ..model import GaussianMoE
 from .explanations import EXPLANATIONS, Subject
 from .families import FlatFamily, flat_families
@@ -67,8 +66,8 @@ class IdentifiabilityReport:
     Attributes
     ----------
     eigenvalues : Tensor
-        (P,) ascending, of the expected Fisher information per observation, each parameter in units
-        of its own information, intercepts taken at the features' mean.
+        (P',) ascending, of the expected Fisher information per observation, each estimated
+        parameter in units of its own information, intercepts taken at the features' mean.
     error : float
         Largest change of an eigenvalue when the quadrature nodes are halved.
     null_directions : tuple of NullDirection
@@ -157,14 +156,13 @@ def identifiability_report(
     X = check_features(as_tensor("X", X), model.n_features).to(torch.float64)
     if len(X) > MAX_ROWS:
         X = X[torch.linspace(0, len(X) - 1, MAX_ROWS, dtype=torch.float64).long()]
-    template = GateTemplate(type(model.gate), model.gate.options)
-    params = model.to_params().detach().to(torch.float64)
-    model = GaussianMoE.from_params(params, template, model.n_experts)
+    model = model.with_params(model.to_params().detach().to(torch.float64))
     layout = Layout.of(model.gate.form, model.n_experts, model.n_features)
-    names = parameter_names(layout)
+    names = parameter_names(layout, type(model.gate))
 
     fisher = fisher_information(model, X, N_NODES)
-    units = _own_units(fisher, layout, X.mean(0))
+    estimated = ~model.experts.held(layout)
+    units = _own_units(fisher, layout, X.mean(0))[:, estimated]
     scaled = units.mT @ fisher @ units
     eigenvalues, vectors = torch.linalg.eigh(scaled)
     coarse = units.mT @ fisher_information(model, X, N_NODES // 2) @ units
@@ -174,7 +172,7 @@ def identifiability_report(
     families = flat_families(model, X)
     subject = Subject(model, X, model.gate_probs(X), layout, families)
     kept = eigenvalues[~null]
-    weakest = units @ vectors[:, min(int(null.sum()), layout.size - 1)]
+    weakest = units @ vectors[:, min(int(null.sum()), len(eigenvalues) - 1)]
     return IdentifiabilityReport(
         eigenvalues=eigenvalues,
         error=error,
@@ -203,20 +201,21 @@ def _own_units(fisher: Tensor, layout: Layout, centre: Tensor) -> Tensor:
 
 def _explained(
     subject: Subject,
-    units: Tensor,  # (P, P)
-    scaled: Tensor,  # (P, P) Fisher information in these units
-    null: Tensor,  # (P, M) orthonormal, in these units
+    units: Tensor,  # (P, P')
+    scaled: Tensor,  # (P', P') Fisher information in these units
+    null: Tensor,  # (P', M) orthonormal, in these units
     names: list[str],
 ) -> list[NullDirection]:
     """Name the null space by the explanations that span it, then by coefficients."""
     found: list[NullDirection] = []
     basis = null[:, :0]
+    estimated = ~subject.model.experts.held(subject.layout)
     for explain in EXPLANATIONS:
         for explanation in explain(subject):
-            for direction in explanation.directions:
+            for direction in explanation.directions * estimated:
                 if not bool(direction.any()):
                     continue
-                unit = torch.linalg.solve(units, direction)
+                unit = torch.linalg.solve(units[estimated], direction[estimated])
                 unit = unit / unit.norm()
                 rest = unit - basis @ (basis.mT @ unit)
                 if float(unit @ scaled @ unit) > NULL or float(rest.norm()) < 1e-6:
@@ -226,7 +225,9 @@ def _explained(
     u, singular, _ = torch.linalg.svd(null - basis @ (basis.mT @ null), full_matrices=False)
     left = (units @ u[:, singular > 0.5]).mT  # a projector's: 1 or rounding
     known = [direction.vector for direction in found]
-    reduced = _reduced(torch.stack([*known, *left]), 1 / units.diagonal()) if len(left) else left
+    size = torch.zeros(len(units), dtype=units.dtype)
+    size[estimated] = 1 / units[estimated].diagonal()
+    reduced = _reduced(torch.stack([*known, *left]), size) if len(left) else left
     for direction in reduced[len(known) :]:
         words = (
             f"unexplained: the density does not change along {_spoken(_named(direction, names))}"

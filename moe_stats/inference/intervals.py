@@ -29,7 +29,6 @@ from torch import Tensor
 
 from .._validation import check_choice, check_int, check_real
 from ..fit.mle import MLE
-from ..gates import GateTemplate
 from ..model import GaussianMoE
 from .bootstrap import bootstrap
 from .covariance import Covariance, Kind, covariance
@@ -172,9 +171,7 @@ class _Quantity:
     """A scalar function of the pinned parameters, with its gradient at a fit."""
 
     def __init__(self, mle: MLE, found: Covariance, function: Function, row: int):
-        model = mle.model
-        self._template = GateTemplate(type(model.gate), model.gate.options)
-        self._n_experts = model.n_experts
+        self._model, self._places, self._size = mle.model, found.places, mle._params.shape[-1]
         self.function = function
         self.is_log = isinstance(function, str) and function.startswith("scale[")
         self.place = self._named(found, function, row) if isinstance(function, str) else None
@@ -186,8 +183,11 @@ class _Quantity:
         if self.place is not None:
             return params[self.place]
         assert callable(self.function)
-        model = GaussianMoE.from_params(params, self._template, self._n_experts)
-        return self.function(model)
+        return self.function(self._model.with_params(self.flat(params)))
+
+    def flat(self, vector: Tensor) -> Tensor:
+        """A vector over the estimated parameters (P,), with 0 for those that experts hold."""
+        return vector.new_zeros(self._size).index_copy(0, self._places, vector)
 
     def shown(self, value: float) -> float:
         """The value in the units a reader expects: a scale rather than its logarithm."""
@@ -282,8 +282,8 @@ def _likelihood_ratio(
 ) -> Interval:
     _check_linear(found, quantity, row)
     gauge, gradient = found._gauge[row], quantity.gradient
-    direction = gauge.mT @ gradient
-    path = found.matrix[row] @ gradient  # in pinned parameters, which are parameters too
+    direction = quantity.flat(gauge.mT @ gradient)
+    path = quantity.flat(found.matrix[row] @ gradient)  # pinned parameters are parameters too
     params = mle._params[row]
     profile = Profile(mle._problem, row, params, direction, path)
     offset = quantity.value - profile.estimate
@@ -323,7 +323,7 @@ def _bootstrap(
     random_state: Any,
 ) -> Interval:
     replicates = bootstrap(mle, n_replicates, row=row, random_state=random_state)
-    pinned = replicates.params @ found._gauge[row].mT
+    pinned = replicates.params[:, found.places] @ found._gauge[row].mT
     values = torch.tensor([float(quantity(p)) for p in pinned], dtype=torch.float64)
     if not len(values) or float(values.max() - values.min()) == 0:
         raise ValueError(

@@ -29,7 +29,8 @@ FARTHEST = 1e3
 
 
 class Profile:
-    """The profile likelihood of c'theta around a maximum; the problem's bounds are not imposed.
+    """The profile likelihood of c'theta around a maximum; the problem's bounds are not imposed, but
+    for what experts hold at 0.
 
     Parameters
     ----------
@@ -39,7 +40,7 @@ class Profile:
     params : Tensor
         (P,) where the likelihood is maximal.
     direction : Tensor
-        (P,) c, orthogonal to the gate's invariances.
+        (P,) c, orthogonal to the gate's invariances and 0 where experts hold a parameter.
     path : Tensor
         (P,) by how much the parameters move with c'theta to first order.
     """
@@ -47,6 +48,7 @@ class Profile:
     def __init__(self, problem: Problem, row: int, params: Tensor, direction: Tensor, path: Tensor):
         self.problem = problem
         self.rows = torch.tensor([row])
+        self.free = ~problem.held
         self.direction = direction
         self.path = path / (direction @ path)
         self.start = params
@@ -96,7 +98,7 @@ class Profile:
             units = standard_error_units(at.information)[0]
             normal = self.direction / units
             normal = normal / normal.norm()
-            tangent = torch.eye(len(params), dtype=params.dtype) - torch.outer(normal, normal)
+            tangent = torch.diag(self.free.to(normal)) - torch.outer(normal, normal)
             gradient = tangent @ (at.gradient[0] / units)
             if float(gradient.abs().max()) <= TOL:
                 break

@@ -33,15 +33,15 @@ class InformationCriteria:
         (R,), or a number for one model, in nats.
     entropy : Tensor
         Of the responsibilities, summed over observations; as ``log_likelihood``.
-    n_parameters : int
-        Parameters of a model less the translations of its gate.
+    n_parameters : Tensor
+        Numbers that data can tell apart, see `GaussianMoE.n_identified`; as ``log_likelihood``.
     n_observations : int
         N.
     """
 
     log_likelihood: Tensor
     entropy: Tensor
-    n_parameters: int
+    n_parameters: Tensor
     n_observations: int
 
     @property
@@ -52,7 +52,8 @@ class InformationCriteria:
     @property
     def bic(self) -> Tensor:
         """Bayesian information criterion."""
-        return -2 * self.log_likelihood + math.log(self.n_observations) * self.n_parameters
+        price = math.log(self.n_observations)
+        return -2 * self.log_likelihood + price * self.n_parameters.to(self.log_likelihood)
 
     @property
     def icl(self) -> Tensor:
@@ -101,7 +102,7 @@ def information_criteria(
     >>> from moe_stats import GaussianMoE, LinearExperts, SoftmaxGate
     >>> one = GaussianMoE(SoftmaxGate([0.0], [[0.0]]), LinearExperts([[1.0]], [0.0], [1.0]))
     >>> found = information_criteria(one, [[0.0], [1.0]], [0.0, 1.0])
-    >>> found.n_parameters, round(float(found.aic), 4), float(found.icl - found.bic)
+    >>> int(found.n_parameters), round(float(found.aic), 4), float(found.icl - found.bic)
     (3, 9.6758, 0.0)
     """
     if isinstance(fit, GaussianMoERegressor):
@@ -110,10 +111,9 @@ def information_criteria(
         model = fit.model if isinstance(fit, MLE) else fit
     X = check_features(X, model.n_features)
     y = as_tensor("y", y)
-    translations = model.gate.n_translations(model.n_features)
     return InformationCriteria(
         log_likelihood=model.log_prob(y, X).sum(-1),
         entropy=torch.special.entr(model.responsibilities(X, y)).sum((-1, -2)),
-        n_parameters=model.to_params().shape[-1] - translations,
+        n_parameters=model.n_identified(),
         n_observations=X.shape[-2],
     )

@@ -129,7 +129,7 @@ def dendrogram(model: GaussianMoE, X: Any = None) -> Dendrogram:
     Raises
     ------
     ValueError
-        If the model is a batch or has another gate.
+        If the model is a batch or has another gate or constant experts.
 
     Notes
     -----
@@ -166,6 +166,11 @@ def dendrogram(model: GaussianMoE, X: Any = None) -> Dendrogram:
     [1.0, 1.0]
     """
     check_mergeable("model", type(model.gate))
+    if model.experts.kind != "linear":
+        raise ValueError(
+            "The 'model' parameter must have linear experts, since two constant ones merge into a "
+            f"line; got {model.experts.kind} experts."
+        )
     if model.batch_shape:
         raise ValueError(
             f"The 'model' parameter must be one model; got a batch of shape "

@@ -248,7 +248,7 @@ def _criteria_table(
             {
                 "n_experts": number,
                 "log_likelihood": float(found.log_likelihood),
-                "n_parameters": found.n_parameters,
+                "n_parameters": int(found.n_parameters),
                 "aic": float(found.aic),
                 "bic": float(found.bic),
                 "icl": float(found.icl),

@@ -75,6 +75,27 @@ class GateContract:
             form = gate.form
             assert own.shape[-2:] == (self.n_experts, self.n_features + form.extra_parameters)
             assert shared.shape[-1] == form.n_shared
+            assert len(gate.shared_names) == form.n_shared
+            assert not form.n_shared or 0 < gate.shared_bound < torch.inf
+
+    def test_masses_are_reweighed(self):
+        gate = self.make()
+        own, shared = gate.pack()
+        factor = -torch.arange(1.0, 1 + self.n_experts, dtype=torch.float64)
+        own = gate.reweigh(own, shared, factor)
+        again = type(gate).from_parameters(own, shared, **gate.options)
+        change = again.atoms()[0] - gate.atoms()[0]
+        assert torch.allclose(change, factor, rtol=0, atol=EXACT)
+        assert torch.equal(again.slope, gate.slope)
+
+    def test_equivalents_have_the_same_probabilities(self):
+        for n_experts in {max(2, self.make().form.top_k or 2), self.n_experts}:
+            gate = self.make()
+            gate = self.gate(gate.intercept[:n_experts], gate.slope[:n_experts])
+            for other in gate.equivalents():
+                assert not torch.equal(other.slope, gate.slope)
+                X = self.features()
+                assert torch.allclose(other.probs(X), gate.probs(X), rtol=0, atol=EXACT)
 
     def test_template_builds_the_gate(self):
         gate = self.make()

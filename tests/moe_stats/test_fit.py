@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 
 from kernels.gating import Layout
 from moe_stats import GaussianMoE, LinearExperts, SoftmaxGate, TopKGate, Uniform, fit_mle
-from moe_stats.fit.em import em, m_step
+from moe_stats.fit.em import em, m_step, ridge_solve
 from moe_stats.fit.maximize import EM_ROWS
 from moe_stats.fit.newton import newton, standard_error_units
 from moe_stats.fit.problem import Problem
@@ -443,3 +443,12 @@ def test_starts_find_the_over_specified_optimum_of_scipy():
         )  # fmt: skip
         best = max(best, -run.fun)
     assert float(fit.log_likelihood) >= best - 1e-3
+
+
+def test_a_singular_matrix_in_a_batch_gives_no_step():
+    """Rounding leaves such a matrix where a gate is a step function."""
+    rounding = torch.full((2, 2), 1 + 1e-9, dtype=torch.float64).fill_diagonal_(1.0)
+    right = torch.ones(2, 2, dtype=torch.float64)
+    found = ridge_solve(torch.stack([rounding, torch.eye(2).double()]), right)
+    assert found[0].tolist() == [0.0, 0.0]
+    assert torch.allclose(found[1], right[1], rtol=1e-8)  # the ridge is 1e-9

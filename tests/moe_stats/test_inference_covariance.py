@@ -9,6 +9,8 @@ import torch
 
 from kernels.gating import GateForm, naive
 from moe_stats import (
+    ActivationDenseToSparseGate,
+    ConstantExperts,
     Gate,
     GaussianMoE,
     LinearExperts,
@@ -17,6 +19,7 @@ from moe_stats import (
     Uniform,
     fit_mle,
 )
+from moe_stats.gates.activations import activation_of
 from moe_stats.inference import covariance, interval
 from moe_stats.inference.scores import score_products
 
@@ -305,6 +308,7 @@ class TemperateGate(Gate):
     temperature: torch.Tensor
 
     translates = ("log_weight", "gate_slope")
+    shared_names = ("log temperature",)
 
     @classmethod
     def form_of(cls, **options):
@@ -326,6 +330,10 @@ class TemperateGate(Gate):
     def atoms(self):
         scale = self.temperature[..., None]
         return self.intercept / scale, {"gate_slope": self.slope / scale[..., None]}
+
+    def flat_directions(self):
+        own, shared = self.pack()
+        return {"all scaled together": (own, torch.ones_like(shared))}
 
 
 def temperate(own: Sequence, shared: Sequence, x: Sequence):
@@ -366,7 +374,7 @@ class TestAGateWithATemperature:
         found = covariance(pair[0])
         assert not found.unreliable[0]  # an invariance of the gate, not a singular fit
         errors = dict(zip(found.names, found.standard_errors[0].tolist(), strict=True))
-        for name in ("gate intercept[0]", "gate slope[0, 0]", "gate shared[0]"):
+        for name in ("gate intercept[0]", "gate slope[0, 0]", "log temperature"):
             assert errors[name] == torch.inf, name
         assert 0 < errors["slope[0, 0]"] < torch.inf
         with pytest.raises(ValueError, match="must be identified"):
@@ -376,5 +384,44 @@ class TestAGateWithATemperature:
         warm, softmax = pair
         ours = interval(warm, lambda m: m.gate.slope[0, 0] / m.gate.temperature)
         theirs = interval(softmax, "gate slope[0, 0]")
+        assert ours.low == pytest.approx(theirs.low, rel=AT_MAXIMUM)
+        assert ours.high == pytest.approx(theirs.high, rel=AT_MAXIMUM)
+
+
+class TestHomogeneousActivations:
+    """Behind psi of degree p only b1 / tau^(1/p) is identified, and with one feature the gate is
+    the softmax gate of psi(x)."""
+
+    @pytest.mark.parametrize(
+        ("activation", "degree"), [("identity", 1), (torch.square, 2), (torch.abs, 1)]
+    )
+    def test_identified_ratios_have_the_softmax_gates_errors(self, activation, degree):
+        psi = activation_of(activation).value
+        experts = ConstantExperts([1.0, -1.0], [0.4, 0.5])
+        X = Uniform(0.2, 1.5).sample(600, 0)
+        truth = SoftmaxGate([0.5, 0.0], [[2.0], [0.0]])
+        y = GaussianMoE(truth, experts).sample(psi(X), 1)
+        gate = ActivationDenseToSparseGate([0.1, 0.0], [[2.0], [1.0]], 0.5, activation)
+        warm, softmax = (
+            fit_mle(
+                features[None], y[None], n_experts=2, experts="constant", gate=start,
+                init=GaussianMoE(start, experts), **ONE_START,
+            )
+            for features, start in ((X, gate), (psi(X), truth))
+        )  # fmt: skip
+        assert float(warm.log_likelihood) == pytest.approx(float(softmax.log_likelihood), abs=1e-8)
+        found = covariance(warm)
+        assert not found.unreliable[0]  # invariances of the gate, not a singular fit
+        errors = dict(zip(found.names, found.standard_errors[0].tolist(), strict=True))
+        assert errors["gate slope[0, 0]"] == errors["log temperature"] == torch.inf
+        with pytest.raises(ValueError, match="must be identified"):
+            interval(warm, lambda m: m.gate.slope[0, 0] / m.gate.temperature ** (1 / degree))
+
+        def steepness(model):
+            return (psi(model.gate.slope[0, 0]) - psi(model.gate.slope[1, 0])) / (
+                model.gate.temperature
+            )
+
+        ours, theirs = interval(warm, steepness), interval(softmax, "gate slope[0, 0]")
         assert ours.low == pytest.approx(theirs.low, rel=AT_MAXIMUM)
         assert ours.high == pytest.approx(theirs.high, rel=AT_MAXIMUM)

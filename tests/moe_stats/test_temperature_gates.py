@@ -49,6 +49,10 @@ def leaky(z):
     return torch.where(z > 0, z, 0.1 * z)
 
 
+def cube(z):
+    return z**3
+
+
 class Unhashable:
     __hash__ = None
 
@@ -305,7 +309,7 @@ class TestInvariances:
         gate = SigmoidGate(INTERCEPT, SLOPE)
         assert gate.translates == ()
         assert gate.flat_directions() == {}
-        assert gate.n_translations(3) == 0
+        assert int(gate.n_open()) == 0
 
     def test_sigmoid_gates_become_softmax_far_below_zero(self):
         rated = SigmoidGate([-40.25, -40.0], SLOPE)
@@ -313,15 +317,53 @@ class TestInvariances:
         assert self.distance(SigmoidGate(INTERCEPT, SLOPE), SoftmaxGate(INTERCEPT, SLOPE)) > 0.1
 
     def test_parameters_that_no_data_can_tell_are_counted(self):
-        counts = [g.n_translations(2) for g in (DenseToSparseGate, SoftmaxGate)]
-        assert counts == [4, 3]
-        assert ActivationDenseToSparseGate.n_translations(2) == 1
+        slope = [[5.0, 1.0], [0.5, 2.0]]
+        gates = DenseToSparseGate(INTERCEPT, slope, 0.1), SoftmaxGate(INTERCEPT, slope)
+        assert [int(g.n_open()) for g in gates] == [4, 3]
         y = torch.zeros(301, dtype=torch.float64)
         warm, plain = (
             information_criteria(GaussianMoE(g, EXPERTS), X, y)
             for g in (DenseToSparseGate(INTERCEPT, SLOPE, 1.0), SoftmaxGate(INTERCEPT, SLOPE))
         )
         assert warm.n_parameters == plain.n_parameters
+
+    @pytest.mark.parametrize(
+        ("activation", "slope", "count"),
+        [
+            ("sigmoid", [[5.0], [0.5]], 1),
+            ("identity", [[5.0], [0.5]], 3),
+            ("relu", [[5.0], [0.5]], 3),  # slopes of one sign may shift together
+            ("relu", [[5.0], [-0.5]], 2),
+            (leaky, [[5.0], [-0.5]], 2),
+            (torch.abs, [[5.0], [-0.5]], 3),  # even
+            (torch.square, [[2.0], [-0.5]], 3),
+            (cube, [[1.0], [-0.5]], 3),  # odd
+            (torch.square, [[5.0], [0.5]], 3),
+            ("identity", [[5.0, 1.0], [0.5, 2.0]], 4),
+            ("relu", [[5.0, 1.0], [0.5, 2.0]], 2),
+        ],
+    )
+    def test_the_count_is_the_nullity_of_the_fisher_information(self, activation, slope, count):
+        gate = activated(activation, slope=slope)
+        assert int(gate.n_open()) == count
+        n_features = len(slope[0])
+        model = GaussianMoE(
+            gate, LinearExperts(n_features * torch.tensor(slope).double(), [4, -4], [0.3, 0.4])
+        )
+        report = identifiability_report(model, Uniform(-3, 3, n_features).sample(301, 0))
+        assert len(report.null_directions) == count
+
+    def test_counts_of_a_batch_are_those_of_its_models(self):
+        slopes = torch.tensor([[[5.0], [0.5]], [[5.0], [-0.5]]]).double()
+        gate = activated("relu", torch.zeros(2, 2), slopes, torch.tensor([0.1, 0.2]))
+        assert gate.n_open().tolist() == [3, 2]
+        assert GaussianMoE(
+            gate, LinearExperts(slopes, torch.zeros(2, 2), torch.ones(2, 2))
+        ).n_identified().tolist() == [8, 9]
+
+    def test_of_a_lone_expert_all_are_open(self):
+        for gate in (SoftmaxGate, SigmoidGate, LaplaceGate):
+            assert int(gate([0.3], [[1.0]]).n_open()) == 2
 
 
 class TestAtoms:
@@ -380,15 +422,15 @@ def test_the_ray_is_named(gate):
     report = identifiability_report(GaussianMoE(gate, EXPERTS), X)
     assert "(b0, b1, tau) may be scaled together" in str(report)
     (ray,) = [d for d in report.null_directions if "tau" in d.words]
-    assert set(ray.coefficients) >= {"gate slope[0, 0]", "gate slope[1, 0]", "gate shared[0]"}
+    assert set(ray.coefficients) >= {"gate slope[0, 0]", "gate slope[1, 0]", "log temperature"}
 
 
 FIT = {"n_experts": 2, "n_init": 3, "n_rounds": 0, "quasi_newton": False, "random_states": [0]}
 
 
-def simulated(gate, n=1000):
-    X = Uniform(-3, 3).sample(n, random_state=1)
-    return X[None], GaussianMoE(gate, EXPERTS).sample(X, 2)[None]
+def simulated(gate, n=1000, seed=1):
+    X = Uniform(-3, 3).sample(n, random_state=seed)
+    return X[None], GaussianMoE(gate, EXPERTS).sample(X, seed + 1)[None]
 
 
 def test_with_the_temperature_divided_out_it_is_the_softmax_gate():
@@ -435,7 +477,31 @@ def test_fits_converge(gate):
     at_truth = float(GaussianMoE(gate, EXPERTS).log_prob(y[0], X[0]).sum())
     assert at_truth < float(fit.log_likelihood) < at_truth + 25  # chi-square / 2, 10 parameters
     flat = fit.stationarity().flat_directions
-    assert flat == gate.n_translations(1)
+    assert flat == int(gate.n_open())
+
+
+class TestTheBoundOfATemperature:
+    def test_behind_an_activation_it_ends_a_fit_on_its_way_to_another_gate(self):
+        """A softmax gate is the limit of sigmoid ones as slopes and temperature tend to 0."""
+        X, y = simulated(SoftmaxGate([-0.5, 0.0], [[4.0], [1.0]]), 300)
+        fit, plain = (
+            fit_mle(X, y, gate=gate, **{**FIT, "quasi_newton": True})
+            for gate in (activated("sigmoid"), "softmax")
+        )
+        assert fit.active_bounds() == ("log temperature at its lower bound",)
+        assert fit.status().startswith("converged")
+        assert float(fit.model.gate.temperature) == pytest.approx(1e-3)
+        assert 0 < float(plain.log_likelihood - fit.log_likelihood) < 1e-3
+
+    def test_on_a_ray_it_stops_no_fit(self):
+        gate = DenseToSparseGate(INTERCEPT, SLOPE, 0.1)
+        data = [simulated(gate, 200, seed) for seed in range(8)]
+        X, y = (torch.cat(part) for part in zip(*data, strict=True))
+        options = {"n_experts": 2, "n_init": 2, "n_rounds": 0}
+        fits = fit_mle(X, y, gate=gate, random_states=range(8), **options)
+        assert bool(fits.converged.all())
+        reported = [bound for row in range(8) for bound in fits.active_bounds(row)]
+        assert not any("temperature" in bound for bound in reported)
 
 
 class TestLaplacePoint:
