@@ -6,6 +6,7 @@ shrink, `exponent` says what was predicted, `attainable_distance` what is attain
 `independence_report` which activations identify their gate.
 """
 
+from .algebra import Rbar, rbar
 from .attainable import AttainableDistance, attainable_distance
 from .boundaries import boundary_deviation, selection_distance
 from .distances import Distance, hellinger, total_variation
@@ -13,13 +14,14 @@ from .exponents import exponent
 from .independence import IndependenceReport, independence_report
 from .rates import Rate, fit_rate
 from .verdict import Verdict, verdict
-from .voronoi import VoronoiLoss, rbar, voronoi_loss
+from .voronoi import VoronoiLoss, voronoi_loss
 
 __all__ = [
     "AttainableDistance",
     "Distance",
     "IndependenceReport",
     "Rate",
+    "Rbar",
     "Verdict",
     "VoronoiLoss",
     "attainable_distance",

@@ -12,11 +12,14 @@ converge; nowhere, where its distance has to level off.
 A distance that levels off still comes down to its level, by ever less: its slope is not 0 but tends
 to it, and the data tell so. That it levels off is therefore an equivalence: consistent if the 95%
 interval of the slope over the larger half of the sizes lies within .03 of 0, inconsistent if that
-interval and the one of all sizes lie beyond .03 on one side, else inconclusive.
+interval and the one of all sizes lie beyond .03 on one side, else inconclusive. The same is asked
+of parameters that the density does not determine, such as the temperature of a dense-to-sparse
+gate: their errors go nowhere.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -25,7 +28,7 @@ import numpy as np
 import pandas as pd
 
 from .attainable import ATTAINED
-from .exponents import BOUNDARY, IN_CELLS, exponent
+from .exponents import BOUNDARY, IN_CELLS, OPEN, exponent
 from .rates import Rate, fit_rate
 from .verdict import Question, Statistic, Status, Verdict, verdict
 
@@ -69,6 +72,8 @@ OVERALL = (
     Quantity("length_deviation", "length across boundaries", "length", 1),
 )
 """Quantities measured over all cells, where a study has them."""
+TEMPERATURE = Quantity("temperature_deviation", "temperature", "temperature", 1)
+RAW_SLOPE = Quantity("raw_gate_slope_deviation", "gate slope, raw", OPEN, 1)
 
 
 @dataclass(frozen=True)
@@ -127,8 +132,8 @@ def comparable(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def quantities(table: pd.DataFrame) -> list[Quantity]:
-    """What the table measures: density, loss, masses, selection boundaries, and the largest
-    deviation of each group of parameters in cells with one and with several atoms.
+    """What the table measures: density, loss, masses, selection boundaries, temperature, and the
+    largest deviation of each group of parameters in cells with one and with several atoms.
 
     Left out is what fewer than half of the fits have, or fewer than 5 at some size, and a deviation
     that is exactly 0 in some fit: the translation of the gate was chosen to make it so, and it says
@@ -136,6 +141,12 @@ def quantities(table: pd.DataFrame) -> list[Quantity]:
     """
     found = [DENSITY, *(q for q in (LOSS, *OVERALL) if _is_measured(table, q.column))]
     multi = _commonest(_fullest(table))
+    if _is_measured(table, TEMPERATURE.column):
+        if "temperature_single_largest" in table:  # an atom's part: the density determines it
+            found.append(dataclasses.replace(TEMPERATURE, cell_size=multi))
+        else:
+            raw = dataclasses.replace(TEMPERATURE, label="temperature, raw", group=OPEN)
+            found += [q for q in (raw, RAW_SLOPE) if _is_measured(table, q.column)]
     for kind, size in (("single", 1), ("multi", multi)):
         for group in IN_CELLS:
             column = f"{group}_{kind}_largest"
@@ -152,6 +163,7 @@ def assess(
     random_state: int,
     statistic: Statistic = "median",
     attained: Attainment = "near",
+    interacting: bool = True,
 ) -> list[Assessment]:
     """Fit a rate to every quantity of one arm and judge it.
 
@@ -165,6 +177,8 @@ def assess(
         Which statistic over replicates the verdicts speak of.
     attained : {"near", "everywhere", "nowhere"}
         Where the arm's family attains the truth; if not near, only the density is judged.
+    interacting : bool
+        As `exponent` takes it.
 
     Returns
     -------
@@ -183,7 +197,7 @@ def assess(
         rate = fit_rate(table["n"], table[quantity.column], random_state=random_state)
         judged = tuple(
             (role, _judge(rate, a, question, statistic))
-            for role, a, question in _questions(quantity, free_cell, attained)
+            for role, a, question in _questions(quantity, free_cell, attained, interacting)
         )
         assessments.append(Assessment(quantity, rate, judged))
     return assessments
@@ -253,7 +267,7 @@ def summary(assessments: list[Assessment]) -> pd.DataFrame:
 
 
 def _questions(
-    quantity: Quantity, free_cell: bool, attained: Attainment
+    quantity: Quantity, free_cell: bool, attained: Attainment, interacting: bool
 ) -> Iterator[tuple[str, float, Question]]:
     """(role, exponent, question) for a quantity.
 
@@ -265,11 +279,18 @@ def _questions(
         yield "derived", exponent(group, size, attained=False), "sharp"
         yield "control", exponent(group, size), "sharp"
         return
-    published = exponent(group, size)
+    if group == OPEN:
+        yield "derived", exponent(group, size), "sharp"
+        yield "control", 0.5, "sharp"
+        return
+    published = exponent(group, size, interacting=interacting)
     yield "published", published, "bound"
     yield "published", published, "sharp"
-    if group in BOUNDARY or (size > 1 and (free_cell or group not in ("gate_slope", "slope"))):
-        derived = exponent(group, size, source="derived", free_cell=free_cell)
+    slopes = interacting and group in ("gate_slope", "slope")
+    if group in BOUNDARY or (size > 1 and (free_cell or not slopes)):
+        derived = exponent(
+            group, size, source="derived", free_cell=free_cell, interacting=interacting
+        )
         if derived != published:
             yield "derived", derived, "sharp"
     yield "control", 0.25 if published == 0.5 else 0.5, "sharp"

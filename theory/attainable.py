@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from moe_stats import Design, GateTemplate, GaussianMoE
 
@@ -125,7 +126,8 @@ def attainable_distance(
     n_experts : int
         k.
     gate : GateTemplate
-        The fitted gate, with its K'. Its parameters must be those of the truth's gate.
+        The fitted gate, with its K'. Its parameters must be those of the truth's gate, or of a gate
+        that the truth's identified functions give.
     near, everywhere : bool
         Which infima to look for; NaN for one that is not.
     radius : float
@@ -149,7 +151,7 @@ def attainable_distance(
     Raises
     ------
     ValueError
-        If the truth is a batch, or the gate has other parameters than the truth's.
+        If the truth is a batch, or the gate cannot be the truth's.
 
     Notes
     -----
@@ -171,7 +173,7 @@ def attainable_distance(
     (True, (0, 0, 1))
     """
     _check(truth, n_experts, gate, min_weight)
-    truth = centred(double(truth), gate_bound)
+    truth = centred(_expressed(double(truth), gate), gate_bound)
     smallest = float(truth.experts.scale.min())
     family = Family(
         gate,
@@ -180,6 +182,7 @@ def attainable_distance(
         min_weight,
         gate_bound,
         smallest / 10 if min_scale is None else min_scale,
+        type(truth.experts),
     )
     rng = np.random.default_rng(random_state)
     target = Target(truth, design, family, int(rng.integers(2**31)))
@@ -218,12 +221,7 @@ def _check(truth: GaussianMoE, n_experts: int, gate: GateTemplate, min_weight: f
         raise ValueError(
             f"The 'truth' parameter must be a single model; got batch shape {truth.batch_shape}."
         )
-    mine, theirs = gate.form(), truth.gate.form
-    if (mine.extra_parameters, mine.n_shared) != (theirs.extra_parameters, theirs.n_shared):
-        raise ValueError(
-            f"The 'gate' parameter must have the truth's gate parameters; got {gate!r} for a "
-            f"{type(truth.gate).__name__}."
-        )
+    mine = gate.form()
     if mine.top_k is not None and mine.top_k > n_experts:
         raise ValueError(
             f"The 'top_k' of the gate must be in [1, {n_experts}] with n_experts={n_experts}; "
@@ -233,6 +231,27 @@ def _check(truth: GaussianMoE, n_experts: int, gate: GateTemplate, min_weight: f
         raise ValueError(
             f"The 'min_weight' parameter must be in [0, 1 / {n_experts}); got {min_weight!r}."
         )
+
+
+def _expressed(truth: GaussianMoE, gate: GateTemplate) -> GaussianMoE:
+    """The truth behind a family's gate: as it is, or by its identified functions where these are
+    that gate's parameters, as of a temperature gate for a softmax gate."""
+    mine, theirs = gate.form(), truth.gate.form
+    if (mine.extra_parameters, mine.n_shared) == (theirs.extra_parameters, theirs.n_shared):
+        return truth
+    log_weight, parts = truth.gate.atoms()
+    own = torch.cat([log_weight.unsqueeze(-1), parts["gate_slope"]], dim=-1)
+    same = gate.build(own, own.new_zeros(mine.n_shared))
+    x = torch.linspace(-1, 1, 2 * _N_CANDIDATES, dtype=torch.float64).view(-1, 1)
+    probes = x * torch.randn(
+        len(x), truth.n_features, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
+    if not torch.allclose(same.log_probs(probes), truth.gate.log_probs(probes), atol=1e-9):
+        raise ValueError(
+            f"The 'gate' parameter must be able to be the truth's gate; got {gate!r} for a "
+            f"{type(truth.gate).__name__}."
+        )
+    return GaussianMoE(same, truth.experts)
 
 
 def _copy(target: Target, cells: tuple[int, ...], radius: float) -> Split:

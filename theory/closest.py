@@ -23,7 +23,7 @@ from scipy.optimize import Bounds, minimize
 from torch import Tensor
 
 from kernels.gating import Layout, naive
-from moe_stats import Design, GateTemplate, GaussianMoE
+from moe_stats import Design, GateTemplate, GaussianMoE, LinearExperts
 
 from .distances import hellinger, places, rows, split_nodes
 from .gaussian_mixtures import Mixtures, divergence
@@ -52,6 +52,8 @@ class Family:
         Bound on the absolute value of gate parameters.
     min_scale : float
         Least scale, in units of y.
+    experts : type of LinearExperts
+        The kind of experts.
     """
 
     gate: GateTemplate
@@ -60,6 +62,7 @@ class Family:
     min_weight: float
     gate_bound: float
     min_scale: float
+    experts: type[LinearExperts] = LinearExperts
 
     @property
     def layout(self) -> Layout:
@@ -67,7 +70,8 @@ class Family:
 
     def model(self, params: Array) -> GaussianMoE:
         """The model (or batch) with these flat parameters."""
-        return GaussianMoE.from_params(torch.from_numpy(params), self.gate, self.n_experts)
+        flat = torch.from_numpy(params)
+        return GaussianMoE.from_params(flat, self.gate, self.n_experts, self.experts)
 
     def region(self) -> Region:
         """All of the family."""
@@ -75,6 +79,9 @@ class Family:
         low, high = np.full(layout.size, -np.inf), np.full(layout.size, np.inf)
         gate = layout.gate_indices()
         low[gate], high[gate] = -self.gate_bound, self.gate_bound
+        shared, held = slice(layout.size - layout.n_shared, None), self.experts.held(layout).numpy()
+        low[shared], high[shared] = -self.gate.gate.shared_bound, self.gate.gate.shared_bound
+        low[held] = high[held] = 0.0
         low[[layout.scale_index(e) for e in range(self.n_experts)]] = math.log(self.min_scale)
         return Region(low, high)
 
@@ -235,15 +242,17 @@ class Target:
 
     def _smooth(self, start: Array, region: Region, *, root: bool, max_iter: int) -> Array:
         X, weights = self.nodes(start)
-        layout, form = self.family.layout, self.family.gate.form()
+        layout = self.family.layout
 
         def objective(flat: Array) -> tuple[float, Array]:
             params = torch.from_numpy(flat.copy()).unsqueeze(0).requires_grad_(True)
             squared, gate = self.squared(params, X)
             each = (squared + 1e-18).sqrt() if root else squared
             loss = (each @ weights + self._penalty(gate, weights)).sum()
-            if region.members is not None and form.extra_parameters:
-                excess = region.excess(layout.split(params)[0][..., 0], _MARGIN)
+            if region.members is not None:
+                own, shared = (layout.split(params)[i] for i in (0, 4))
+                log_mass, _ = self.family.gate.build(own, shared).atoms()
+                excess = region.excess(log_mass, _MARGIN)
                 loss = loss + _PENALTY * excess.square().sum()
             (gradient,) = torch.autograd.grad(loss, params)
             return float(loss.detach()), gradient[0].nan_to_num().numpy()

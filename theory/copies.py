@@ -39,10 +39,8 @@ def copies(truth: GaussianMoE, family: Family, cells: tuple[int, ...]) -> Array:
     """Flat parameters of a model whose atoms are copies of true ones, sharing their masses."""
     pick = list(cells)
     own, shared = truth.gate.pack()
-    own = own[pick].clone()
-    if family.gate.form().extra_parameters:  # the first own parameter is the intercept
-        counts = torch.tensor([pick.count(j) for j in pick], dtype=torch.float64)
-        own[:, 0] -= torch.log(counts)
+    counts = torch.tensor([pick.count(j) for j in pick], dtype=torch.float64)
+    own = truth.gate.reweigh(own[pick], shared, -torch.log(counts))
     e = truth.experts
     parts = [own, e.slope[pick], e.intercept[pick, None], torch.log(e.scale)[pick, None]]
     return torch.cat([torch.cat(parts, -1).flatten(), shared]).numpy().copy()

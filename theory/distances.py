@@ -24,7 +24,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from moe_stats import Design, GaussianMoE, LinearExperts
+from moe_stats import Design, GaussianMoE
 
 from .gaussian_mixtures import Kind, Mixtures, divergence
 from .selection import changes
@@ -257,7 +257,7 @@ def double(model: GaussianMoE) -> GaussianMoE:
     e = model.experts
     parts = (x.detach().to(torch.float64) for x in (e.slope, e.intercept, e.scale))
     gate = model.gate.from_parameters(own, shared, **model.gate.options)
-    return GaussianMoE(gate, LinearExperts(*parts))
+    return GaussianMoE(gate, e.from_parameters(*parts))
 
 
 def _check(

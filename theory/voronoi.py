@@ -13,6 +13,8 @@ over the parts q of an atom (gate slope, slope, intercept, variance), with m_j =
 p_q(m) is 1 for a cell with one atom; `ORDERS` holds it for the others. The infimum is over the
 translations t that leave the density unchanged (`theory.translations`); cells are found anew at
 each. A top-K gate takes the maximum over K-subsets of true atoms, the sum of the K largest L_j.
+Where a gate of other parameters has the same density (`Gate.equivalents`), of the model or else of
+the truth, the loss is the least over them.
 
 True masses are scaled to sum to one, so that translating the gate of either model changes nothing.
 
@@ -28,6 +30,8 @@ References
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +41,7 @@ from torch import Tensor
 
 from moe_stats import GaussianMoE, MixingMeasure
 
+from .algebra import rbar
 from .cells import Problem
 from .identified import identified_gate
 from .translations import least_translation
@@ -44,29 +49,23 @@ from .translations import least_translation
 Power = Callable[[int], float]
 
 
-def rbar(m: int) -> float:
-    """Order from which m atoms can no longer hide in one cell: 4, 6 for m = 2, 3 ([1]_ to [3]_);
-    2m for every m by Gauss-Hermite nodes and counting sign changes."""
-    return 2.0 * m
-
-
 ORDERS: dict[str, dict[str, Power]] = {
     "D1": dict.fromkeys(
         ("gate_slope", "temperature", "slope", "intercept", "variance"), lambda m: 1.0
     ),
     "D2": {
-        "gate_slope": rbar,
+        "gate_slope": lambda m: rbar(m).value,
         "temperature": lambda m: 2.0,
-        "slope": lambda m: rbar(m) / 2,
-        "intercept": rbar,
-        "variance": lambda m: rbar(m) / 2,
+        "slope": lambda m: rbar(m).value / 2,
+        "intercept": lambda m: rbar(m).value,
+        "variance": lambda m: rbar(m).value / 2,
     },
     "sharp": {
         "gate_slope": lambda m: 2.0,
         "temperature": lambda m: 2.0,
         "slope": lambda m: 2.0,
-        "intercept": rbar,
-        "variance": lambda m: rbar(m) / 2,
+        "intercept": lambda m: rbar(m).value,
+        "variance": lambda m: rbar(m).value / 2,
     },
 }
 """Powers of deviations in a cell of m > 1 atoms: "D1" and "D2" as published ([1]_, [2]_), "sharp"
@@ -204,7 +203,8 @@ def voronoi_loss(
     model : GaussianMoE or MixingMeasure
         E atoms, one model or a batch.
     truth : GaussianMoE or MixingMeasure
-        J atoms with the same parts, a single model.
+        J atoms with the same parts, a single model. Measures are compared as they are: without
+        their gates' equivalents.
     order : {"D1", "D2", "sharp"} or mapping
         Powers in cells of m > 1 atoms; a mapping gives a function of m for each part. With one
         atom in each cell all orders agree.
@@ -256,7 +256,24 @@ def voronoi_loss(
     >>> round(float(loss.value), 6), round(loss.as_row()["intercept_single_largest"], 6)
     (0.042556, 0.1)
     """
-    name, powers = _powers(order)
+    options = (*_powers(order), top_k, compare, anchor)
+    losses = [_loss(model, truth, *options)]
+    others = _equivalents(model)
+    losses += [_loss(other, truth, *options) for other in others]
+    if not others:  # an over-fitted model has none of its own
+        losses += [_loss(model, other, *options) for other in _equivalents(truth)]
+    return functools.reduce(_nearer, losses)
+
+
+def _loss(
+    model: GaussianMoE | MixingMeasure,
+    truth: GaussianMoE | MixingMeasure,
+    name: str,
+    powers: Mapping[str, Power],
+    top_k: int | None,
+    compare: Sequence[str] | None,
+    anchor: str,
+) -> VoronoiLoss:
     fitted, true = _measure(model), _measure(truth)
     _check(fitted, true)
     n_true = true.n_atoms
@@ -346,6 +363,28 @@ def voronoi_loss(
         compared=tuple(identified),
         not_identified=not_identified,
     )
+
+
+def _equivalents(model: GaussianMoE | MixingMeasure) -> list[GaussianMoE]:
+    if not isinstance(model, GaussianMoE):
+        return []
+    return [GaussianMoE(gate, model.experts) for gate in model.gate.equivalents()]
+
+
+def _nearer(a: VoronoiLoss, b: VoronoiLoss) -> VoronoiLoss:
+    """Model by model the smaller of two losses."""
+
+    def pick(x: Tensor, y: Tensor) -> Tensor:
+        wins = b.value < a.value
+        return torch.where(wins.reshape((*wins.shape, *(1,) * (x.ndim - wins.ndim))), y, x)
+
+    fields: dict[str, Any] = {
+        name: pick(getattr(a, name), getattr(b, name)) for name in ("value", "cells", "cell_sizes")
+    }
+    for name in ("translation", "weighted", "largest"):
+        ours, theirs = getattr(a, name), getattr(b, name)
+        fields[name] = {key: pick(ours[key], theirs[key]) for key in ours}
+    return dataclasses.replace(a, **fields)
 
 
 def _powers(order: str | Mapping[str, Power]) -> tuple[str, Mapping[str, Power]]:

@@ -54,3 +54,17 @@ def test_a_density_that_is_not_attained_levels_off_and_nothing_else_is_predicted
 def test_unknown_group_is_named():
     with pytest.raises(ValueError, match="got 'tau'"):
         exponent("tau", 1)
+
+
+@pytest.mark.parametrize("group", ["gate_slope", "slope"])
+def test_slopes_that_do_not_interact_are_bounded_by_a_quarter(group):
+    for source in ("published", "derived"):
+        assert exponent(group, 3, source=source, interacting=False) == 1 / 4
+    assert exponent("gate_slope", 3) == 1 / 12  # the control: they do
+
+
+def test_a_temperature():
+    assert exponent("temperature", 1, interacting=False) == 1 / 2
+    assert exponent("temperature", 2, interacting=False) == 1 / 4
+    assert exponent("temperature", 2, source="derived", interacting=False) == 1 / 2
+    assert exponent("not identified", 2) == 0
