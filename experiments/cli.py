@@ -8,12 +8,15 @@ import sys
 import warnings
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from . import UserError
+
+if TYPE_CHECKING:
+    from paper_figures import Stored
 
 app = typer.Typer(
     help="Simulate, estimate and verify what theory claims about mixtures of experts.",
@@ -148,27 +151,20 @@ def figures(
     study: _Study,
     profile: _Profile = ProfileOption.quick,
     out: _Out = Path("results"),
+    beside: Annotated[
+        str | None,
+        typer.Option(help="Another study, with a gate of another kind, to draw beside this one."),
+    ] = None,
 ) -> None:
     """Draw the figures of a study from what is stored, with the tables and verdicts behind them."""
     import paper_figures
 
-    from .store import Store
-    from .study import load_study
-
-    loaded = load_study(study)
-    store = Store(out, loaded)
-    batches = loaded.batches(profile.value)
-    table = store.table(store.done(batches))
-    cells = sum(len(batch.cells) for batch in batches)
-    if table.empty:
-        raise UserError(
-            f"no cell of {loaded.name} {profile.value} is stored in {out}; "
-            f"first: moebius run {study} --profile {profile.value} --out {out}"
-        )
-    if len(table) < cells:
-        _say(f"Only {len(table)} of {cells} cells are stored; the figures show these", "yellow")
-    folder = Path(out) / loaded.name / "figures"
-    rendered = paper_figures.render(loaded, profile.value, table, store.prepared() or {}, folder)
+    shown = _stored(study, profile.value, out)
+    other = None if beside is None else _stored(beside, profile.value, out)
+    folder = Path(out) / shown.study.name / "figures"
+    rendered = paper_figures.render(
+        shown.study, profile.value, shown.table, shown.prepared, folder, other
+    )
     summary = rendered.summary
     _table([str(name) for name in summary.columns], summary.map(_cell).values.tolist())
     _say(rendered.headline)
@@ -186,6 +182,28 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _stored(name: str, profile: str, out: Path) -> "Stored":
+    """A study with what is stored of a profile."""
+    from paper_figures import Stored
+
+    from .store import Store
+    from .study import load_study
+
+    study = load_study(name)
+    store = Store(out, study)
+    batches = study.batches(profile)
+    table = store.table(store.done(batches))
+    cells = sum(len(batch.cells) for batch in batches)
+    if table.empty:
+        raise UserError(
+            f"no cell of {study.name} {profile} is stored in {out}; "
+            f"first: moebius run {name} --profile {profile} --out {out}"
+        )
+    if len(table) < cells:
+        _say(f"Only {len(table)} of {cells} cells are stored; the figures show these", "yellow")
+    return Stored(study, table, store.prepared() or {})
 
 
 def _say(text: str, style: str | None = None, console: Console | None = None) -> None:

@@ -22,6 +22,24 @@ RENDERERS = {
 
 
 @dataclass(frozen=True)
+class Stored:
+    """A study with what is stored of it.
+
+    Attributes
+    ----------
+    study : Study
+    table : DataFrame
+        One row a cell.
+    prepared : dict
+        What the study's kind prepared.
+    """
+
+    study: Any
+    table: pd.DataFrame
+    prepared: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Rendered:
     """What was drawn.
 
@@ -40,18 +58,36 @@ class Rendered:
 
 
 def render(
-    study: Any, profile: str, table: pd.DataFrame, prepared: dict[str, Any], folder: Path
+    study: Any,
+    profile: str,
+    table: pd.DataFrame,
+    prepared: dict[str, Any],
+    folder: Path,
+    beside: Stored | None = None,
 ) -> Rendered:
     """Draw the figures of a study from its stored table.
+
+    Parameters
+    ----------
+    beside : Stored or None
+        Another study to draw beside this one, where the figures of its kind can.
 
     Raises
     ------
     ValueError
-        If there is no figure for the study's kind, or the table is too small to fit a rate.
+        If there is no figure for the study's kind, no such figure with another study beside it, or
+        the table is too small to fit a rate.
     """
     if study.kind not in RENDERERS:
         raise ValueError(
             f"The study's kind must be one of {sorted(RENDERERS)} to be drawn; got {study.kind!r}."
         )
     draw: Callable[..., Rendered] = import_module(RENDERERS[study.kind]).render
-    return draw(study, profile, table, prepared, Path(folder))
+    if beside is None:
+        return draw(study, profile, table, prepared, Path(folder))
+    if not all("profile" in stored.prepared for stored in (beside, Stored(study, table, prepared))):
+        raise ValueError(
+            "Only studies of a gate with a temperature are drawn beside another; got "
+            f"{study.name!r} and {beside.study.name!r}."
+        )
+    return draw(study, profile, table, prepared, Path(folder), beside)

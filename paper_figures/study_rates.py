@@ -1,4 +1,5 @@
-"""Everything that a study of kind `rates` shows: one rate figure an arm, arms compared."""
+"""Everything that a study of kind `rates` shows: one rate figure an arm, arms compared, and what a
+temperature costs where the truth has one."""
 
 from __future__ import annotations
 
@@ -8,40 +9,53 @@ from typing import Any
 import pandas as pd
 
 from experiments.kinds import get_kind
+from experiments.kinds.rates import truth
 from theory.assessment import Attainment, assess, attainment, comparable, summary
 
-from . import Rendered
+from . import Rendered, Stored
 from .estimators import comparison, estimators_figure
 from .levels import closest_gates, levels, levels_figure
 from .rates import rates_figure
 from .style import save
+from .temperature import laws, temperature_figure
 
 
 def render(
-    study: Any, profile: str, table: pd.DataFrame, prepared: dict[str, Any], folder: Path
+    study: Any,
+    profile: str,
+    table: pd.DataFrame,
+    prepared: dict[str, Any],
+    folder: Path,
+    beside: Stored | None = None,
 ) -> Rendered:
     """Draw a rate study; see `paper_figures.render`.
 
-    Arms with gates of their own, or that do not attain the truth near its atoms, are compared by
-    where their distances go; others as ways of fitting the same family.
+    Arms of which one does not attain the truth near its atoms are compared by where their distances
+    go; others as ways of fitting, or of finding a temperature.
     """
     stamp = f"{study.name} {profile}, configuration {study.config_hash}"
     files: list[Path] = []
     parts = []
     good = table[table["status"] == "ok"]
     attained = {arm: _attained(prepared, arm) for arm in study.setting.arms}
+    interacting = "gate_slope" in truth(study.setting).gate.translates
     for arm, where in attained.items():
         rows = comparable(good[good["arm"] == arm])
-        assessed = assess(rows, random_state=study.seed, attained=where)
-        tail = assess(rows, random_state=study.seed, statistic="quantile90", attained=where)
+        assessed = assess(rows, random_state=study.seed, attained=where, interacting=interacting)
+        tail = assess(
+            rows,
+            random_state=study.seed,
+            statistic="quantile90",
+            attained=where,
+            interacting=interacting,
+        )
         part = pd.concat([summary(assessed), summary(tail)], ignore_index=True)
         part.insert(0, "arm", arm)
         parts.append(part)
         if where == "near":
             figure = rates_figure(assessed, rows, f"{study.title} ({arm})")
             files += save(figure, part, folder, f"{profile}-rates-{arm}", stamp)
-    gates = {arm.fitted_gate or study.setting.fitted_gate for arm in study.setting.arms.values()}
-    if len(gates) > 1 or set(attained.values()) != {"near"}:
+    if set(attained.values()) != {"near"}:
         attainable = prepared.get("arms", {})
         distances, probabilities = levels(good), closest_gates(study.setting, attainable)
         figure = levels_figure(distances, probabilities, attainable, study.title)
@@ -50,6 +64,10 @@ def render(
             path = folder / f"{profile}-levels-gates.csv"
             probabilities.to_csv(path, index=False, float_format="%.8g")
             files.append(path)
+    elif "profile" in prepared:
+        shown = [Stored(study, table, prepared), *([] if beside is None else [beside])]
+        figure = temperature_figure(shown, "What a temperature costs")
+        files += save(figure, laws(shown), folder, f"{profile}-temperature", stamp)
     elif len(study.setting.arms) > 1:
         weight = max(arm.min_weight for arm in study.setting.arms.values())
         figure = estimators_figure(good, weight, f"{study.title}: ways of fitting")

@@ -167,16 +167,13 @@ class Coverage:
 
 def in_order_of(true: Any, fit: Any) -> Any:
     """Fits (an `MLE`) with their experts in the order of a model's, lines and scales closest."""
-    from moe_stats import GaussianMoE
-    from moe_stats.gates import GateTemplate
     from moe_stats.inference.bootstrap import match_experts
 
     params = fit.model.to_params()
     for row in fit.log_likelihood.isfinite().nonzero().ravel().tolist():
         found, X = params[row : row + 1], fit.features(row)
         params[row] = match_experts(found, true.to_params(), _layout(true), X)[0]
-    template = GateTemplate(type(true.gate), true.gate.options)
-    return replace(fit, model=GaussianMoE.from_params(params, template, true.n_experts))
+    return replace(fit, model=true.with_params(params))
 
 
 def _arms(setting: CoverageSetting) -> dict[str, tuple[str, Method, float]]:

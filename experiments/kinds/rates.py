@@ -3,7 +3,8 @@
 An arm is a way of fitting ("constrained", "unconstrained", "oracle") and, where it says so, a gate
 of its own; arms share their data. A row holds the fit's certificate, its Hellinger distance to the
 truth, its Voronoi loss and the deviations of each group of parameters in cells with one and with
-several atoms; where gate parameters move selection boundaries, how far these are off as well.
+several atoms; where gate parameters move selection boundaries, how far these are off as well, and
+of a gate with a temperature how far off that is and the slopes before and after division by it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from pydantic import Field, model_validator
 from experiments.kinds import Batch, ProfileModel, SettingModel, replicate_batches
 from experiments.study import Study
 
+PROFILED = 3_000
+"""Observations behind the profile likelihood of a temperature."""
+
 Vector = tuple[float, ...]
 Matrix = tuple[Vector, ...]
 
@@ -28,6 +32,7 @@ class GateSetting(SettingModel):
     name: str = "softmax"
     top_k: int | None = Field(default=None, ge=1)
     rank: Literal["slope", "logit"] | None = None
+    activation: str | None = None
 
     @property
     def options(self) -> dict[str, Any]:
@@ -44,12 +49,14 @@ class DesignSetting(SettingModel):
 
 
 class TruthSetting(SettingModel):
-    """The true model. Slopes are one row an expert, one column a feature."""
+    """The true model. Slopes are one row an expert, one column a feature; without experts' slopes
+    their means are constant, and so are those of the fitted experts."""
 
     gate: GateSetting
     gate_intercept: Vector
     gate_slope: Matrix
-    slope: Matrix
+    temperature: float | None = None
+    slope: Matrix | None = None
     intercept: Vector
     scale: Vector
 
@@ -110,12 +117,21 @@ class Simulated(Protocol):
 
 def truth(setting: Simulated) -> Any:
     """The true `moe_stats.GaussianMoE`."""
-    from moe_stats import GaussianMoE, LinearExperts
+    from moe_stats import ConstantExperts, GaussianMoE, LinearExperts
     from moe_stats.gates import GATES
 
-    t: Any = setting.truth
-    gate = _known_gate(t.gate.name, GATES)(t.gate_intercept, t.gate_slope, **t.gate.options)
-    return GaussianMoE(gate, LinearExperts(t.slope, t.intercept, t.scale))
+    t = setting.truth
+    gate: Any = _known_gate(t.gate.name, GATES)
+    gate.template(**t.gate.options)  # refuses options that are not its own
+    shared = {} if t.temperature is None else {"temperature": t.temperature}
+    expected = {"temperature"} & gate.__dataclass_fields__.keys()
+    if shared.keys() != expected:
+        rule = "must be given for" if expected else "is no parameter of"
+        raise ValueError(f"the truth's 'temperature' {rule} gate {t.gate.name!r}; got {shared}")
+    built = gate(t.gate_intercept, t.gate_slope, **shared, **t.gate.options)
+    if t.slope is None:
+        return GaussianMoE(built, ConstantExperts(t.intercept, t.scale, built.n_features))
+    return GaussianMoE(built, LinearExperts(t.slope, t.intercept, t.scale))
 
 
 def template(setting: RatesSetting, arm: str) -> Any:
@@ -158,7 +174,8 @@ class Rates:
         return replicate_batches(arms, profile.sizes, profile.replicates)
 
     def prepare(self, study: Study) -> dict[str, Any]:
-        """The smallest distance that each arm's fitted family can attain, by quadrature."""
+        """The smallest distance that each arm's fitted family can attain, by quadrature; of a gate
+        with a temperature also how precisely it can be estimated, and its profile likelihood."""
         setting: RatesSetting = study.setting
         families: dict[tuple[Any, ...], dict[str, Any]] = {}
         arms = {}
@@ -167,20 +184,26 @@ class Rates:
             if family not in families:
                 families[family] = _attainable(study, *family)
             arms[name] = families[family]
-        return {"arms": arms}
+        if setting.truth.temperature is None:
+            return {"arms": arms}
+        return {"arms": arms, **_temperature(study)}
 
     def describe(self, prepared: dict[str, Any]) -> str:
-        """Each arm's attainable distance in a sentence."""
+        """Each arm's attainable distance in a sentence, and the gate's precision."""
         sentences = {name: arm["sentence"] for name, arm in prepared.get("arms", {}).items()}
+        lines = [f"{name}: {sentence}" for name, sentence in sentences.items()]
         if len(set(sentences.values())) <= 1:
-            return "".join(set(sentences.values()))
-        return "\n".join(f"{name}: {sentence}" for name, sentence in sentences.items())
+            lines = sorted(set(sentences.values()))
+        if "precision" in prepared:
+            lines.append(prepared["precision"]["sentence"])
+        return "\n".join(lines)
 
     def run_batch(self, study: Study, batch: Batch) -> list[dict[str, Any]]:
         """Simulate and fit the batch's replicates as one tensor program."""
 
         from moe_stats import fit_mle
         from theory import hellinger, voronoi_loss
+        from theory.temperature import temperature_deviations
 
         setting: RatesSetting = study.setting
         true, law = truth(setting), design(setting)
@@ -192,6 +215,7 @@ class Rates:
             y,
             n_experts=setting.n_experts,
             gate=template(setting, name),
+            experts=true.experts.kind,
             truth=true,
             random_states=[study.seed_of(n, r, "fit", name) for n, r in keys],
             **setting.arms[name].model_dump(exclude={"fitted_gate"}),
@@ -210,6 +234,10 @@ class Rates:
             "hellinger": np.atleast_1d(distance.value).tolist(),
             "mass_deviation": _mass_deviation(loss).tolist(),
             **_boundaries(fit.model, true, law, loss.cells),
+            **{
+                k: v.tolist()
+                for k, v in temperature_deviations(fit.model, true, loss.cells).items()
+            },
             **loss.columns(),
         }
         rows = [
@@ -252,6 +280,46 @@ def _attainable(
             found.near,
             found.everywhere,
         ),
+    }
+
+
+def _temperature(study: Study) -> dict[str, Any]:
+    """What `prepare` keeps of a gate with a temperature: the expected precision of its parameters,
+    and the profile likelihood of log tau on one data set."""
+    import torch
+
+    from moe_stats import fit_mle
+    from moe_stats.inference.shared_profile import shared_profile
+    from theory.precision import gate_precision
+
+    true, law = truth(study.setting), design(study.setting)
+    precision = gate_precision(true, law)
+    X, y = simulate(study, true, law, [(PROFILED, 0)], "profile")
+    seed = study.seed_of(PROFILED, 0, "profile fit")
+    fit = fit_mle(
+        X,
+        y,
+        n_experts=true.n_experts,
+        gate=true.gate,
+        experts=true.experts.kind,
+        random_states=[seed],
+    )
+    profile = shared_profile(fit)
+    kept = torch.isfinite(torch.from_numpy(profile.log_likelihood))
+    return {
+        "precision": {
+            "condition": precision.condition,
+            "n_null": precision.n_null,
+            "relative": precision.relative,
+            "n_needed": precision.n_needed,
+            "sentence": str(precision),
+        },
+        "profile": {
+            "n": PROFILED,
+            "log_temperature": profile.value[kept].tolist(),
+            "log_likelihood": profile.log_likelihood[kept].tolist(),
+            "estimate": profile.estimate,
+        },
     }
 
 

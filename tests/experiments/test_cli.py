@@ -71,7 +71,7 @@ def test_run_status_figures(moebius, toml, tmp_path, monkeypatch):
     assert [line[1:4] for line in lines] == [["smoke", "12/12", "0"], ["quick", "12/36", "0"]]
     assert moebius("status", toml, "--out", out_dir) == (code, out, err)
 
-    def render(study, profile, table, prepared, folder):
+    def render(study, profile, table, prepared, folder, beside):
         assert (study.name, profile, len(table)) == ("toy-study", "smoke", 12)
         assert prepared["scale"] == 1.3
         summary = pd.DataFrame({"claim": ["slope [-1/2]"], "estimate": [-0.51234567]})

@@ -6,10 +6,23 @@ import math
 import pytest
 
 from experiments.kinds import Batch, Cell, get_kind
-from experiments.kinds.rates import template
+from experiments.kinds.rates import design, template, truth
 from experiments.study import StudyError, list_studies, load_study, study_from_document
+from theory.precision import gate_precision
 
+TEMPERATURE = [
+    "activation-exact-gelu",
+    "activation-exact-sigmoid",
+    "activation-exact-tanh",
+    "activation-over-gelu",
+    "activation-over-sigmoid",
+    "activation-over-tanh",
+    "activation-relu",
+    "dense-to-sparse-exact",
+    "dense-to-sparse-over",
+]
 STUDIES = [
+    *TEMPERATURE,
     "softmax-d8",
     "softmax-exact",
     "softmax-over",
@@ -158,3 +171,69 @@ def test_arms_of_one_family_share_a_sentence():
     assert len(lines) == 3
     assert "mean gate probabilities of at least 0.1" in lines[0]
     assert lines[1].split(": ")[1] == lines[2].split(": ")[1]
+
+
+@pytest.mark.parametrize("name", TEMPERATURE)
+def test_sizes_start_where_the_gate_can_be_estimated(name):
+    study = load_study(name)
+    precision = gate_precision(truth(study.setting), design(study.setting))
+    assert precision.singular == ()
+    assert max(precision.relative.values()) > 0
+    for profile in ("quick", "paper", "beyond"):
+        assert min(study.profile(profile).sizes) >= precision.n_needed
+
+
+def test_a_temperature_is_prepared_and_described():
+    made = load_study("activation-exact-tanh").document()
+    made["setting"]["arms"] = {"mle": made["setting"]["arms"]["mle"]}
+    prepared = get_kind("rates").prepare(study_from_document(made, "test"))
+    json.dumps(prepared, allow_nan=False)
+    assert prepared["precision"]["n_null"] == 1
+    assert min(prepared["profile"]["log_likelihood"]) < -5  # identified, so not flat
+    assert "Fisher condition number" in get_kind("rates").describe(prepared)
+
+
+def test_temperature_columns():
+    (tanh,) = run("activation-exact-tanh", "mle", 1_500, 1)
+    (free,) = run("dense-to-sparse-exact", "mle", 2_400, 1)
+    (known,) = run("dense-to-sparse-exact", "tau-known", 2_400, 1)
+    assert tanh["temperature_deviation"] == tanh["temperature_single_largest"] < 0.1
+    assert tanh["raw_gate_slope_deviation"] == pytest.approx(tanh["gate_slope_single_largest"])
+    assert "temperature_single_largest" not in free
+    assert free["scaled_gate_slope_deviation"] == pytest.approx(free["gate_slope_single_largest"])
+    assert "temperature_deviation" not in known
+    assert known["log_likelihood"] == pytest.approx(free["log_likelihood"], abs=1e-5)
+
+
+def temperature_document(**changed):
+    made = load_study("activation-exact-tanh").document()
+    made["setting"]["truth"].update(changed)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("changed", "match"),
+    [
+        ({"temperature": 0.0}, "temperature"),
+        ({"temperature": -0.1}, "'temperature' parameter must be positive; got -0.1"),
+        ({"temperature": None}, "'temperature' must be given for gate 'activation'"),
+        ({"gate": {"name": "softmax"}}, "'temperature' is no parameter of gate 'softmax'"),
+        ({"gate": {"name": "activation", "activation": "tahn"}}, "activation"),
+        ({"gate": {"name": "dense-to-sparse", "activation": "tanh"}}, "activation"),
+    ],
+)
+def test_a_temperature_that_cannot_be_is_refused(changed, match):
+    with pytest.raises(StudyError, match=match):
+        study_from_document(temperature_document(**changed), "test")
+
+
+def test_a_truth_without_slopes_has_constant_experts():
+    made = load_study("softmax-exact").document()
+    del made["setting"]["truth"]["slope"]
+    study = study_from_document(made, "test")
+    assert truth(study.setting).experts.kind == "constant"
+    (row,) = get_kind("rates").run_batch(study, Batch("b", (Cell("mle", 500, 0),)))
+    assert "slope_single_largest" not in row
+    assert row["gain"] > 0
+    prepared = get_kind("rates").prepare(study)
+    assert prepared["arms"]["mle"]["near"] == pytest.approx(0, abs=1e-8)

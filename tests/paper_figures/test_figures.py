@@ -113,6 +113,53 @@ def too_few():
     return study, prepared
 
 
+def temperature_rows(study, identified):
+    """Rows with a temperature: its error falls like n^-1/2, or stays where it is."""
+    table = made_rows(study)
+    rng = np.random.default_rng(1)
+    noise = np.sqrt(rng.chisquare(6, (2, len(table))) / 6)
+    speed = table["n"] ** -0.5 if identified else 1.0
+    table["temperature_deviation"] = 0.1 * noise[0] * speed
+    table["raw_gate_slope_deviation"] = 5 * noise[1] * speed
+    table["scaled_gate_slope_deviation"] = 50 * table["gate_slope_single_largest"]
+    if identified:
+        table["temperature_single_largest"] = table["temperature_deviation"]
+    return table
+
+
+def temperature_prepared(study):
+    log_tau = [-3.0, -2.3, -1.6]
+    profile = {"n": 10, "log_temperature": log_tau, "log_likelihood": [0.0, 0.0, 0.0]}
+    return {**made_prepared(study), "profile": {**profile, "estimate": -2.3}}
+
+
+def test_what_a_temperature_costs_for_two_gates_side_by_side(tmp_path):
+    dense, tanh = load_study("dense-to-sparse-exact"), load_study("activation-exact-tanh")
+    stored = [
+        paper_figures.Stored(s, temperature_rows(s, s is tanh), temperature_prepared(s))
+        for s in (dense, tanh)
+    ]
+    rendered = paper_figures.render(
+        dense, "quick", stored[0].table, stored[0].prepared, tmp_path, stored[1]
+    )
+    assert "quick-temperature.png" in {path.name for path in rendered.files}
+    table = pd.read_csv(tmp_path / "quick-temperature.csv")
+    best = table[(table["arm"] == "mle") & (table["delta_bic"] == 0)]
+    laws = best.set_index(["study", "quantity"])["law"]
+    assert laws["dense-to-sparse-exact", "temperature_deviation"] == "constant"
+    assert laws["activation-exact-tanh", "temperature_deviation"] in ("power", "log_power")
+    shown = rendered.summary.set_index(["arm", "quantity"])
+    assert "levels off" in shown.loc[("mle", "temperature, raw"), "derived is sharp"]
+
+
+def test_a_study_without_a_temperature_is_not_drawn_beside_another(tmp_path):
+    study = load_study("topk-exact")
+    dense = load_study("dense-to-sparse-exact")
+    beside = paper_figures.Stored(dense, pd.DataFrame(), temperature_prepared(dense))
+    with pytest.raises(ValueError, match="'topk-exact' and 'dense-to-sparse-exact'"):
+        paper_figures.render(study, "quick", made_rows(study), {}, tmp_path, beside)
+
+
 def test_levels_replace_rates_where_parameters_cannot_converge(tmp_path):
     study, prepared = too_few()
     table = made_rows(study)
