@@ -1,4 +1,5 @@
 """Functional priors, SG-MCMC samplers, Bayesian neural networks and forecasters.
 
-Nothing is here yet: the packages `kernels` and `moe_stats` come first.
+`bayes.networks` evaluates many weight draws of a network at once, `bayes.priors` gives it the prior
+of a Gaussian process.
 """

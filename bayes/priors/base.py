@@ -1,0 +1,115 @@
+r"""What a prior over a network's weights is.
+
+A prior p(w; psi) draws weights, knows their density, and so is a prior over functions f(.; w).
+Its parameters psi are those of a `torch.nn.Module`: `rsample` is differentiable in them, and
+`fit_functional_prior` trains them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from .._validation import check_int, torch_generator
+from ..networks import BayesianNetwork, as_network
+
+if TYPE_CHECKING:
+    from .matching.run import FitRecord
+    from .report import PriorReport
+
+CHUNK = 2**21
+"""Weights, or units' values in a layer, that `sample_functions` holds at a time."""
+
+
+class Prior(nn.Module, ABC):
+    """A prior over the P weights of a network.
+
+    A family implements `rsample`, `log_prob` and `gaussian_scale`, names its `settings`, and sets
+    ``family``. A fitted prior has ``fit_``, the record of its fit.
+    """
+
+    family: ClassVar[str]
+    fit_: FitRecord
+
+    def __init__(self, net: BayesianNetwork | nn.Module) -> None:
+        super().__init__()
+        self._net = [as_network(net)]  # in a list: its module's weights are not parameters here
+
+    @property
+    def net(self) -> BayesianNetwork:
+        return self._net[0]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Keyword arguments, plain JSON, with which the constructor makes the same family."""
+        return {}
+
+    @abstractmethod
+    def rsample(self, n: int, random_state: Any = None) -> Tensor:
+        """n draws (n, P), differentiable in the parameters."""
+
+    @abstractmethod
+    def log_prob(self, weights: Tensor) -> Tensor:
+        """Log-density (...) at weights (..., P), in nats."""
+
+    @abstractmethod
+    def gaussian_scale(self) -> Tensor:
+        """(P,) standard deviations of the independent centred Gaussian weights that this prior
+        would have but for heavy tails and dependence: where `moments` starts a family."""
+
+    def sample(self, n: int, random_state: Any = None) -> Tensor:
+        """n draws (n, P) without gradient.
+
+        Parameters
+        ----------
+        n : int
+        random_state : int, torch.Generator, numpy Generator or None
+        """
+        with torch.no_grad():
+            return self.rsample(check_int("n", n, 1), torch_generator(random_state))
+
+    def sample_functions(self, X: Tensor, n: int, random_state: Any = None) -> Tensor:
+        """n functions drawn from the prior, at the rows of X.
+
+        Parameters
+        ----------
+        X : Tensor
+            (N, D).
+        n : int
+        random_state : int, torch.Generator, numpy Generator or None
+
+        Returns
+        -------
+        Tensor
+            (n, N, n_outputs), without gradient.
+        """
+        generator, widest = torch_generator(random_state), max(b.shape[0] for b in self.net.blocks)
+        at_once = max(1, CHUNK // max(widest * len(X), self.net.n_weights))
+        sizes = [min(at_once, n - start) for start in range(0, check_int("n", n, 1), at_once)]
+        return torch.cat([self.net(self.sample(size, generator), X) for size in sizes])
+
+    def report(self, target: Any, inputs: Any, **options: Any) -> PriorReport:
+        """How well functions of this prior match those of a target; see `report.report`."""
+        from .report import report
+
+        return report(self, target, inputs, **options)
+
+    def to_pyro(self, net: BayesianNetwork | None = None) -> Callable[[Tensor], Tensor]:
+        """A Pyro program that draws the weights and returns the function; see `pyro.to_pyro`."""
+        from .pyro import to_pyro
+
+        return to_pyro(self, net)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the prior to a safetensors file; `load_prior(path, net)` reads it."""
+        from .storage import save_prior
+
+        return save_prior(self, path)
+
+    def extra_repr(self) -> str:
+        return f"{self.net}, " + ", ".join(f"{k}={v!r}" for k, v in self.settings.items())

@@ -1,0 +1,117 @@
+r"""A critic for the Wasserstein-1 distance, with its gradient penalty in closed form.
+
+.. math:: \max_\phi\; \mathbb E \phi(F) - \mathbb E \phi(G)
+    - \lambda\, \mathbb E \bigl(|\nabla \phi(\hat x)| - 1\bigr)^2,
+    \qquad \hat x = \epsilon F + (1 - \epsilon) G, \; \epsilon \sim U(0, 1),
+
+where :math:`\phi(x) = v' s(W_2 s(W_1 x + b_1) + b_2)`, s the softplus. Its slope is written out,
+
+.. math:: \nabla \phi(x) = W_1' \bigl(s_1' \circ W_2' (s_2' \circ v)\bigr),
+
+and so is the derivative of everything in the critic's parameters: no second pass of automatic
+differentiation. The first layer is linear, so its values at :math:`\hat x` are interpolated.
+
+References
+----------
+Gulrajani et al. (2017), Improved training of Wasserstein GANs, NIPS. Duchi, Hazan and Singer
+(2011), Adaptive subgradient methods, JMLR 12.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+class Critic:
+    """A critic, freshly drawn, with the state of its Adagrad.
+
+    Parameters
+    ----------
+    n_points : int
+        M.
+    width : int
+        Of both hidden layers.
+    generator : torch.Generator
+    """
+
+    def __init__(self, n_points: int, width: int, generator: torch.Generator) -> None:
+        def uniform(fan_in: int, *shape: int) -> Tensor:
+            return (2 * torch.rand(shape, generator=generator) - 1) / fan_in**0.5
+
+        self.parameters = [
+            uniform(n_points, width, n_points),
+            uniform(n_points, width),
+            uniform(width, width, width),
+            uniform(width, width),
+            uniform(width, width),
+        ]
+        self.squares = [torch.full_like(p, 1e-10) for p in self.parameters]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """phi (n,) at x (n, M), differentiable in x."""
+        w1, b1, w2, b2, v = self.parameters
+        h = functional.softplus(functional.linear(x, w1, b1))
+        return functional.softplus(functional.linear(h, w2, b2)) @ v
+
+    def step(
+        self, f: Tensor, g: Tensor, epsilon: Tensor, first: int, penalty: float, rate: float
+    ) -> None:
+        """One step of Adagrad up the objective; arguments as for `gradients`."""
+        gradients = self.gradients(f, g, epsilon, first, penalty)
+        torch._foreach_addcmul_(self.squares, gradients, gradients)
+        torch._foreach_addcdiv_(self.parameters, gradients, torch._foreach_sqrt(self.squares), rate)
+
+    def gradients(
+        self, f: Tensor, g: Tensor, epsilon: Tensor, first: int, penalty: float
+    ) -> list[Tensor]:
+        """Derivatives of the objective in the parameters.
+
+        Parameters
+        ----------
+        f, g : Tensor
+            (n, M) functions.
+        epsilon : Tensor
+            (m, 1), one for each pair between which the penalty is taken.
+        first : int
+            The first of these m pairs, at most n - m.
+        penalty : float
+            lambda.
+        """
+        w1, b1, w2, b2, v = self.parameters
+        n, m = len(f), len(epsilon)
+        pairs = slice(first, first + m)
+        x = torch.cat([f, g, torch.lerp(g[pairs], f[pairs], epsilon)])
+        a1 = x.new_empty(len(x), len(b1))
+        torch.addmm(b1, x[: 2 * n], w1.mT, out=a1[: 2 * n])
+        torch.lerp(a1[n : 2 * n][pairs], a1[:n][pairs], epsilon, out=a1[2 * n :])
+        h1, s1 = _softplus(a1)
+        h2, s2 = _softplus(torch.addmm(b2, h1, w2.mT))
+
+        u2 = s2[2 * n :] * v  # the slope at the m points between, from the output down
+        p1 = u2 @ w2
+        u1 = p1 * s1[2 * n :]
+        slope = u1 @ w1
+        size = slope.norm(dim=1, keepdim=True)
+        d_slope = slope * (-2 * penalty / m * (1 - 1 / size))
+
+        d_u1 = d_slope @ w1.mT
+        d_p1 = d_u1 * s1[2 * n :]
+        d_u2 = d_p1 @ w2.mT
+        sign = x.new_full((2 * n, 1), 1 / n)
+        sign[n:] = -1 / n
+        d_a2 = s2
+        d_v = (h2[: 2 * n] * sign).sum(0) + (d_u2 * s2[2 * n :]).sum(0)
+        d_a2[2 * n :] *= d_u2 * v * (1 - s2[2 * n :])
+        d_a2[: 2 * n] *= sign * v
+        d_a1 = (d_a2 @ w2) * s1
+        d_a1[2 * n :] += d_u1 * p1 * s1[2 * n :] * (1 - s1[2 * n :])
+        d_w1 = torch.addmm(u1.mT @ d_slope, d_a1.mT, x)
+        d_w2 = torch.addmm(u2.mT @ d_p1, d_a2.mT, h1)
+        return [d_w1, d_a1.sum(0), d_w2, d_a2.sum(0), d_v]
+
+
+def _softplus(a: Tensor) -> tuple[Tensor, Tensor]:
+    """Softplus and its derivative."""
+    return functional.softplus(a), torch.sigmoid(a)

@@ -1,0 +1,216 @@
+"""Matching priors: energy distance against process CPU seconds, and the critic's inner step.
+
+Boston (split 0 of the UCI folder that ``MOEBIUS_UCI`` names; left out without it): 13-100-1 tanh,
+the hierarchical RBF-ARD target. Toy: 1-50-50-50-1 tanh, RBF target of lengthscale .6 and variance 1
+on 200 points of [-6, 6]. Distances are between 2,000 noise-free functions of each at measurement
+sets never trained on, five seeds, with the standard error. "as published" marks the target whose
+log-normal draws are put through softplus, as the published implementation does.
+
+The critic's peer is a plain transcription of the published algorithm: a critic of layers M, 200,
+200, 1, a gradient penalty by differentiating twice, torch's Adagrad.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bayes.networks import MLP, BayesianNetwork
+from bayes.priors import (
+    GaussianPrior,
+    Grid,
+    HierarchicalPrior,
+    fit_functional_prior,
+    fixed_gaussian,
+    hierarchical_rbf,
+)
+from bayes.priors.base import Prior
+from bayes.priors.energy import energy_distance
+from bayes.priors.matching import Energy, Wasserstein
+from bayes.priors.matching.critic import Critic
+from bayes.priors.matching.wasserstein import principal_directions
+from bayes.priors.measurement import MeasurementSet, as_measurement
+from bayes.priors.targets import FunctionTarget, as_target, cholesky
+
+from .measure import Row
+
+SEEDS = 5
+N_FUNCTIONS = 2_000
+
+
+def boston() -> Tensor | None:
+    """Standardised training inputs of split 0, or None without the data."""
+    folder = Path(os.environ.get("MOEBIUS_UCI", "")) / "boston"
+    if not (folder / "data.txt").exists():
+        return None
+    rows = np.loadtxt(folder / "index_train_0.txt", dtype=int)
+    columns = np.loadtxt(folder / "index_features.txt", dtype=int)
+    X = np.loadtxt(folder / "data.txt")[rows][:, columns]
+    return torch.from_numpy((X - X.mean(0)) / X.std(0))
+
+
+def as_published(X: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """The hierarchical target with softplus over its log-normal hyperparameters."""
+    normal = torch.randn(n, 1, X.shape[1] + 1, generator=generator, dtype=torch.float64)
+    lengthscale = (0.5 * math.log(2 * X.shape[1]) + normal[..., 1:]).exp().exp().log1p()
+    variance = (0.1 + normal[..., :1]).exp().exp().log1p()
+    scaled = X / lengthscale.clamp(max=1e3)
+    covariance = variance * torch.exp(-0.5 * torch.cdist(scaled, scaled).square())
+    noise = torch.randn(n, len(X), 1, generator=generator, dtype=torch.float64)
+    return (cholesky(covariance) @ noise)[..., 0]
+
+
+def toy_target() -> FunctionTarget:
+    """The Gaussian process of the toy example."""
+    from gpytorch.kernels import RBFKernel
+
+    kernel = RBFKernel()
+    kernel.lengthscale = 0.6
+    return as_target(kernel)
+
+
+def judged(
+    prior: Prior, target: FunctionTarget, measurement: MeasurementSet, n_points: int
+) -> tuple[float, float]:
+    """Energy distance at inputs never trained on, and its standard error over seeds."""
+    values = []
+    for seed in range(SEEDS):
+        generator = torch.Generator().manual_seed(1_000 + seed)
+        X = measurement.sample(n_points, generator)
+        f = prior.sample_functions(X, N_FUNCTIONS, generator).flatten(1).double()
+        g = target.sample_functions(X, N_FUNCTIONS, generator).flatten(1)
+        values.append(float(energy_distance(f, g)))
+    return statistics.mean(values), statistics.stdev(values) / SEEDS**0.5
+
+
+def transcription(n_points: int, n: int) -> Callable[[Tensor, Tensor], None]:
+    """One inner step of the published algorithm."""
+    critic = nn.Sequential(
+        nn.Linear(n_points, 200), nn.Softplus(), nn.Linear(200, 200), nn.Softplus(),
+        nn.Linear(200, 1),
+    )  # fmt: skip
+    optimizer = torch.optim.Adagrad(critic.parameters(), lr=0.02)
+
+    def step(f: Tensor, g: Tensor) -> None:
+        optimizer.zero_grad()
+        objective = critic(g).mean() - critic(f).mean()
+        epsilon = torch.rand(n, 1)
+        between = (epsilon * f + (1 - epsilon) * g).requires_grad_()
+        value = critic(between)
+        (slope,) = torch.autograd.grad(value, between, torch.ones_like(value), create_graph=True)
+        (objective + 10 * (slope.norm(dim=1) - 1).square().mean()).backward()
+        optimizer.step()
+
+    return step
+
+
+def critic_rows(
+    label: str, net: BayesianNetwork, target: FunctionTarget, X: Tensor, n: int, quick: bool
+) -> Iterator[Row]:
+    f = fixed_gaussian(net).sample_functions(X, n, 0).flatten(1).float()
+    g = target.sample_functions(X, n, 1).flatten(1).float()
+    basis = principal_directions(torch.cat([f, g]))
+    generator = torch.Generator().manual_seed(0)
+    plain = transcription(len(X), n)
+    critics = {m: Critic(basis.shape[1], 200, generator) for m in (n, n // 4)}
+    f_in, g_in = f @ basis, g @ basis
+    seconds: dict[Any, list[float]] = {"plain": [], n: [], n // 4: []}
+
+    def ours(m: int) -> None:
+        critics[m].step(f_in, g_in, torch.rand(m, 1, generator=generator), 0, 10.0, 0.02)
+
+    calls: dict[Any, Callable[[], None]] = {"plain": lambda: plain(f, g)}
+    calls |= {m: (lambda m=m: ours(m)) for m in critics}
+    for _ in range(5 if quick else 30):  # in turn, so that load is shared
+        for key, call in calls.items():
+            begin = time.process_time()
+            for _ in range(10):
+                call()
+            seconds[key].append((time.process_time() - begin) / 10)
+    base = statistics.median(seconds["plain"])
+    shape = f"{label} M={len(X)} S={n}"
+    yield Row("critic inner step", "transcription", shape, base, 1.0)
+    for m in critics:
+        median = statistics.median(seconds[m])
+        note = f"penalty at {m} pairs, {basis.shape[1]} principal directions"
+        yield Row("critic inner step", "bayes", shape, median, base / median, note)
+
+
+def fit_row(
+    form: str,
+    shape: str,
+    prior: Prior,
+    target: Any,
+    inputs: Any,
+    method: Any,
+    n_points: int,
+    **options: Any,
+) -> Row:
+    begin = time.process_time()
+    fitted = fit_functional_prior(
+        prior.net, prior, target, inputs, method=method, random_state=0, **options
+    )
+    seconds = time.process_time() - begin
+    mean, error = judged(fitted, as_target(target), as_measurement(inputs), n_points)
+    return Row(
+        "prior matching", form, shape, seconds, 1.0, f"energy distance {mean:.3f} ({error:.3f})"
+    )
+
+
+def boston_rows(X: Tensor, quick: bool) -> Iterator[Row]:
+    net = MLP(13, [100], 1, activation="tanh")
+    gaussian, hierarchical = (
+        GaussianPrior.per_layer(net),
+        HierarchicalPrior.per_layer(net, 2.0, 2.0),
+    )
+    few = Energy(n_steps=20, n_functions=256)
+    for name, target in (("", hierarchical_rbf(13)), (", as published", as_published)):
+        shape = f"boston{name} M=100"
+        before = judged(fixed_gaussian(net), as_target(target), as_measurement(X), 100)
+        note = "energy distance {:.3f} ({:.3f})".format(*before)
+        yield Row("prior matching", "FG", shape, 0.0, 1.0, note)
+        yield fit_row("GPi-G moments", shape, gaussian, target, X, "moments", 100)
+        yield fit_row("GPi-H moments, 20 energy", shape, hierarchical, target, X,
+                      ["moments", few], 100)  # fmt: skip
+        if not quick:
+            yield fit_row("GPi-G auto", shape, gaussian, target, X, "auto", 100)
+            yield fit_row("GPi-H auto", shape, hierarchical, target, X, "auto", 100)
+            yield fit_row("GPi-G critic", shape, gaussian, target, X, Wasserstein(), 100)
+            yield fit_row("GPi-H critic", shape, hierarchical, target, X, Wasserstein(), 100)
+    X_measured = as_measurement(X).sample(100, 0)
+    yield from critic_rows("boston", net, hierarchical_rbf(13), X_measured, 128, quick)
+
+
+def toy_rows(quick: bool) -> Iterator[Row]:
+    net, grid, target = MLP(1, [50, 50, 50], 1, activation="tanh"), Grid(-6, 6, 200), toy_target()
+    cases: dict[str, tuple[Prior, Energy]] = {
+        "GPi-G": (GaussianPrior.per_layer(net), Energy(n_steps=100, n_functions=256)),
+    }
+    if not quick:
+        long = Energy(n_steps=500, n_functions=256)
+        cases["per parameter"] = (GaussianPrior.per_parameter(net), long)
+        cases["GPi-H"] = (HierarchicalPrior.per_layer(net, 3.0, 3.0), long)
+    for form, (prior, energy) in cases.items():
+        yield fit_row(form, "toy M=200", prior, target, grid, ["moments", energy], 200,
+                      n_measurement=40, patience=10)  # fmt: skip
+    yield from critic_rows("toy", net, target, grid.points, 512, quick)
+
+
+def run(quick: bool) -> Iterator[Row]:
+    X = boston()
+    hierarchical_rbf(2).sample_functions(torch.ones(2, 2), 2, 0)  # imports gpytorch
+    if X is None:
+        print("boston is left out: MOEBIUS_UCI names no folder with it", file=sys.stderr)
+    else:
+        yield from boston_rows(X, quick)
+    yield from toy_rows(quick)
