@@ -8,7 +8,7 @@ from importlib import import_module
 
 import torch
 
-NAMES = ("gating", "batch", "fit", "first_fit", "optimum", "boundary", "functional_prior")
+NAMES = ("gating", "batch", "fit", "first_fit", "optimum", "boundary", "functional_prior", "sgmcmc")
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from bayes.priors import (
     load_prior,
 )
 from bayes.priors.groups import group_index
-from bayes.priors.storage import write
+from bayes.storage import StorageError, write
 
 NET = MLP(2, [3], 1)
 ROUNDING = 1e-10
@@ -336,9 +336,9 @@ def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(FileNotFoundError):
         load_prior(tmp_path / "none", NET)
     (tmp_path / "text").write_text("a prior")
-    with pytest.raises(ValueError, match="not a safetensors file"):
+    with pytest.raises(ValueError, match="torn or not a safetensors file"):
         load_prior(tmp_path / "text", NET)
-    write(tmp_path / "other", "forecaster", {}, {"a": torch.zeros(1)})
+    write(tmp_path / "other", "forecaster", 1, {}, {"a": torch.zeros(1)})
     with pytest.raises(ValueError, match="must hold a functional prior; got 'forecaster'"):
         load_prior(tmp_path / "other", NET)
     raw = path.read_bytes().replace(b'"version":"1"', b'"version":"9"')
@@ -346,7 +346,7 @@ def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(ValueError, match="version 9; this library reads version 1"):
         load_prior(tmp_path / "newer", NET)
     header = {"family": "gamma", "settings": {}, "net": NET.signature()}
-    write(tmp_path / "family", "functional prior", json.loads(json.dumps(header)), {})
+    write(tmp_path / "family", "functional prior", 1, json.loads(json.dumps(header)), {})
     with pytest.raises(ValueError, match="'gamma'; known are"):
         load_prior(tmp_path / "family", NET)
     assert set(FAMILIES) == {"gaussian", "hierarchical", "flow", "student_t"}
@@ -360,7 +360,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr("os.replace", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(StorageError, match="disk full.*intact"):
         GaussianPrior.per_layer(NET, scale=2.0).save(path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

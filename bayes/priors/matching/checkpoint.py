@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from ..storage import read, write
+from ...storage import StorageError, group, members, read, write
 
 if TYPE_CHECKING:
     from .run import Judge, State
 
-KIND = "checkpoint of a prior's fit"
+KIND, VERSION = "checkpoint of a prior's fit", 1
 _GROUPS = ("best", "parameters", "moments")
 
 
@@ -31,9 +31,10 @@ def write_checkpoint(
         "judge": {"within": judge.within, "seed": judge.seed},
     }
     tensors = {"judge.X": judge.X, "judge.target": judge.target, "generator": generator}
-    for group in _GROUPS:
-        tensors |= {f"{group}/{k}": t.clone() for k, t in getattr(state, group).items()}
-    write(path, KIND, header, tensors)
+    for name in _GROUPS:  # best parameters may be the current ones: a file shares no tensors
+        own = {k: t.clone() for k, t in getattr(state, name).items()}
+        tensors |= group(name, own)
+    write(path, KIND, VERSION, header, tensors)
 
 
 def read_checkpoint(path: Path, choices: dict[str, Any]) -> tuple[State, Judge, Tensor]:
@@ -41,25 +42,20 @@ def read_checkpoint(path: Path, choices: dict[str, Any]) -> tuple[State, Judge, 
 
     Raises
     ------
-    ValueError
+    StorageError
         If it was written by a fit with other choices; the message names them.
     """
     from .run import Judge, Progress, State
 
-    header, tensors = read(path, KIND)
+    header, tensors = read(path, KIND, VERSION)
     other = [k for k, v in choices.items() if header["choices"].get(k) != v]
     if other:
-        raise ValueError(
+        raise StorageError(
             f"The checkpoint {str(path)!r} is of a fit with another "
             f"{', '.join(other)} ({header['choices'].get(other[0])!r}, not "
             f"{choices[other[0]]!r}). Fit as before, or remove the file."
         )
-    parts = {
-        group: {
-            k.removeprefix(f"{group}/"): t for k, t in tensors.items() if k.startswith(f"{group}/")
-        }
-        for group in _GROUPS
-    }
+    parts = {name: members(name, tensors) for name in _GROUPS}
     checks = [Progress(**check) for check in header["checks"]]
     state = State(
         header["stage"], header["step"], header["stale"], checks, header["status"], **parts

@@ -1,0 +1,470 @@
+"""The loop over steps: C chains, blocks of noise, fusion, divergence, interruption, checkpoints.
+
+Steps are taken in blocks. Noise and batches of a block are drawn at once, from a generator of each
+chain's own, and a block is the unit of everything else: after it chains are checked, progress is
+reported, Ctrl-C is answered and a checkpoint can be written. Its length depends on P alone, so a
+chain's path depends neither on the number of chains nor on where a run was interrupted.
+
+At most ``C * max(P, BLOCK_NUMBERS)`` random numbers, two states and the draws are in memory.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import time
+import types
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kernels.sgmcmc import can_compile
+
+from .._validation import check_int
+from ..storage import StorageError
+from .base import Controls, Info, Potential, State
+from .checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from .cyclical import AnySampler
+from .draws import ChainDraws, Divergence, Moments
+from .streams import ChainStreams
+
+BLOCK_NUMBERS = 2**14
+"""Random numbers of a chain in a block, if P is not larger."""
+
+MAX_BLOCK_STEPS = 128
+
+FUSED_STEPS = 16
+"""Steps in one compiled call, or a block's if that is shorter."""
+
+
+Record = tuple[Tensor, Info, Tensor | None]
+"""What a step saw: position, potential with gradient, p^2 / m."""
+
+
+class SamplingWarning(UserWarning):
+    """Chains diverged, or hyperparameters do not do what they should."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a callback is told after every block."""
+
+    step: int
+    n_steps: int
+    n_draws: int
+    seconds: float
+    potential: Tensor  # (C, n_draws) of the draws so far
+    diverged: tuple[Divergence, ...]
+
+    def rhat(self) -> float:
+        """Rank-normalised split R-hat of the potential so far; NaN below 8 draws."""
+        from .diagnostics import rhat
+
+        kept = [c for c in range(len(self.potential)) if c not in {d.chain for d in self.diverged}]
+        return float(rhat(self.potential[kept][..., None])[0])
+
+
+@torch.no_grad()  # the density may close over tensors that require gradients
+def run(
+    potential: Potential,
+    sampler: AnySampler,
+    position: Tensor,  # (C, P)
+    *,
+    n_draws: int,
+    burn_in: int,
+    thin: int = 1,
+    seed: int,
+    n_observations: int | None = None,
+    batch_size: int | None = None,
+    compile: bool = False,
+    callback: Callable[[Progress], None] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_seconds: float = 60.0,
+    names: dict[str, slice] | None = None,
+) -> ChainDraws:
+    """Run C chains and keep every ``thin``-th position after ``burn_in`` updates.
+
+    Parameters
+    ----------
+    potential : Potential
+        U and its gradient; called with batches if ``batch_size`` is given.
+    sampler : Sampler
+    position : Tensor
+        (C, P), where chains start; its dtype and device are the run's.
+    n_draws, burn_in, thin : int
+    seed : int
+    n_observations, batch_size : int or None
+        A batch is ``batch_size`` of the ``n_observations`` indices, drawn with replacement for each
+        chain and step; None for full batches.
+    compile : bool
+        Fuse `FUSED_STEPS` steps into one compiled call. It takes seconds to compile, and pays
+        where a step is short.
+    callback : callable or None
+        Called with a `Progress` after every block. If it raises KeyboardInterrupt, the run ends as
+        it does on Ctrl-C.
+    checkpoint : path or None
+        A file written every ``checkpoint_seconds`` and at the end. If it is there, the run
+        continues from it, to the same draws bit by bit; ``n_draws`` may have grown.
+    checkpoint_seconds : float
+    names : dict of slice, or None
+        Blocks of parameters, for reports.
+
+    Returns
+    -------
+    ChainDraws
+
+    Raises
+    ------
+    ValueError
+        If a parameter is outside its range.
+    StorageError
+        If the checkpoint is not one of this run.
+
+    Warns
+    -----
+    SamplingWarning
+        If chains diverge or the sampler reports a fault.
+    """
+    check_int("n_draws", n_draws, 1)
+    check_int("burn_in", burn_in, 0)
+    check_int("thin", thin, 1)
+    if batch_size is not None:
+        check_int("batch_size", batch_size, 1, n_observations)
+        if sampler.full_batch_only:
+            raise ValueError(
+                f"The 'batch_size' parameter must be None with {sampler!r}, which needs full "
+                f"batches; got {batch_size}."
+            )
+    if compile and not can_compile(position.device):
+        raise ValueError("The 'compile' parameter needs a C++ compiler (g++, clang++, or CXX).")
+    loop = _Loop(potential, sampler, position, burn_in, seed, n_observations, batch_size)
+    loop.plan(n_draws, thin)
+    fingerprint = {
+        "sampler": repr(sampler),
+        "n_chains": position.shape[0],
+        "n_parameters": position.shape[1],
+        "dtype": str(position.dtype),
+        "device": position.device.type,
+        "seed": seed,
+        "burn_in": burn_in,
+        "thin": thin,
+        "n_observations": n_observations,
+        "batch_size": batch_size,
+    }
+    if checkpoint is not None and os.path.exists(checkpoint):
+        loop.restore(read_checkpoint(checkpoint, fingerprint), checkpoint)
+    advance: Callable[..., Any] = functools.partial(_advance, sampler, potential)
+    if compile:
+        advance = _fused(sampler, potential)  # type: ignore[arg-type]
+    began = saved = time.perf_counter()
+    before, resumed_at = loop.seconds, loop.step
+    interrupted = False
+    while not loop.done:
+        try:
+            loop.block(advance, FUSED_STEPS if compile else 1)
+            loop.seconds = before + time.perf_counter() - began
+            if callback is not None:
+                callback(loop.progress())
+        except KeyboardInterrupt:
+            interrupted = True
+            break
+        if checkpoint is not None and time.perf_counter() - saved > checkpoint_seconds:
+            _save(checkpoint, loop, fingerprint)
+            saved = time.perf_counter()
+    if checkpoint is not None and loop.step > resumed_at:
+        _save(checkpoint, loop, fingerprint)
+    return loop.result(interrupted, names)
+
+
+class _Loop:
+    """What a run holds between blocks."""
+
+    def __init__(
+        self,
+        potential: Potential,
+        sampler: AnySampler,
+        position: Tensor,
+        burn_in: int,
+        seed: int,
+        n_observations: int | None,
+        batch_size: int | None,
+    ) -> None:
+        self.potential, self.sampler, self.burn_in, self.seed = potential, sampler, burn_in, seed
+        self.n_observations, self.batch_size = n_observations, batch_size
+        n_chains, self.n_parameters = position.shape
+        self.streams = ChainStreams(seed, n_chains, position.device)
+        noise = self.streams.normal(1, self.n_parameters, position.dtype)[0]
+        self.state: State = sampler.init(position.clone(), noise)
+        self.step = 0
+        self.n_recorded = 0
+        self.seconds = 0.0
+        self.divergences: list[Divergence] = []
+        self.alive = torch.ones(n_chains, dtype=torch.bool, device=position.device)
+        self.moments = Moments.zeros(n_chains, self.n_parameters)
+        self.n_block = _block_steps(self.n_parameters)
+
+    def plan(self, n_draws: int, thin: int) -> None:
+        """Choose the steps at whose start a draw is taken, and make room for the draws.
+
+        The last block is recorded to its end, so that a longer run can go on from there.
+        """
+        self.thin, self.n_draws = thin, n_draws
+        collected = (t for t in itertools.count(self.burn_in + 1) if self.sampler.collects(t))
+        steps = itertools.islice(collected, thin - 1, None, thin)
+        self.draw_steps = list(itertools.islice(steps, n_draws))
+        self.n_steps = self.draw_steps[-1] + 1
+        end = -(-self.n_steps // self.n_block) * self.n_block
+        self.draw_steps += itertools.takewhile(lambda t: t < end, steps)
+        position = self.state.position
+        shape = (position.shape[0], len(self.draw_steps), position.shape[1])
+        self.draws = torch.full(shape, torch.nan, dtype=position.dtype)
+        self.values = torch.full(shape[:2], torch.nan, dtype=position.dtype)
+
+    @property
+    def done(self) -> bool:
+        return self.n_recorded >= self.n_draws or not bool(self.alive.any())
+
+    def block(self, advance: Callable[..., Any], chunk: int) -> None:
+        """One block of steps, all or nothing: what it changes, it changes at its end."""
+        before = self.streams.state()
+        try:
+            self._block(advance, min(chunk, self.n_block))
+        except BaseException:
+            self.streams.restore(before)
+            raise
+
+    def _block(self, advance: Callable[..., Any], chunk: int) -> None:
+        position = self.state.position
+        noise = self.streams.normal(self.n_block, self.n_parameters, position.dtype)
+        batches = None
+        if self.batch_size is not None and self.n_observations is not None:
+            batches = self.streams.indices(self.n_block, self.n_observations, self.batch_size)
+        state, seen = self.state, []
+        wanted = iter(self.draw_steps[self.n_recorded :])
+        target = next(wanted, -1)
+        end = self.step + self.n_block
+        for start in range(self.step, end, chunk):
+            steps = range(start, start + chunk)
+            piece = slice(start - self.step, start - self.step + chunk)
+            state, records = advance(
+                state,
+                noise[piece],
+                None if batches is None else batches[piece],
+                [self._controls(t, compiled=chunk > 1) for t in steps],
+                target in steps,
+            )
+            while target in steps:
+                seen.append((target, records[target - start]))
+                target = next(wanted, -1)
+        bad = self.alive & ~_finite(state)
+        if bool(bad.any()):
+            self._stop(bad, noise, batches)
+        self._record(seen)
+        self.state = type(state)(*map(self._choose, state, self.state))
+        self.step = end
+
+    def _controls(self, step: int, *, compiled: bool = False) -> Controls:
+        controls = self.sampler.controls(step, self.burn_in)
+        changing = callable(self.sampler.step_size) or callable(self.sampler.temperature)
+        if not (compiled and changing):
+            return controls
+        like = self.state.position
+        return Controls(
+            torch.as_tensor(controls.step_size, dtype=like.dtype, device=like.device),
+            torch.as_tensor(controls.temperature, dtype=like.dtype, device=like.device),
+            controls.adapt,
+        )
+
+    def _choose(self, new: Tensor, old: Tensor) -> Tensor:
+        """The new value for chains that go on, the old one for those that were stopped."""
+        if bool(self.alive.all()):
+            return new
+        return torch.where(self.alive.view(-1, *[1] * (new.ndim - 1)), new, old)
+
+    def _stop(self, bad: Tensor, noise: Tensor, batches: Tensor | None) -> None:
+        """Find the step and the cause by taking the block again, one step at a time."""
+        state, waiting = self.state, bad.clone()
+        for k in range(self.n_block):
+            batch = None if batches is None else batches[k]
+            new, info = self.sampler.update(
+                state,
+                functools.partial(self.potential, batch=batch),
+                noise[k],
+                self._controls(self.step + k),
+            )
+            ended = waiting & ~(_finite(new) & torch.isfinite(info.gradient).all(1))
+            for chain in ended.nonzero()[:, 0].tolist():
+                reason = _reason(state.position[chain], Info(*(v[chain] for v in info)))
+                self.divergences.append(Divergence(chain, self.step + k, reason))
+            waiting &= ~ended
+            state = new
+        for chain in waiting.nonzero()[:, 0].tolist():  # compiled and plain steps may round apart
+            last = self.step + self.n_block
+            self.divergences.append(
+                Divergence(chain, self.step, f"it left the finite numbers before step {last}")
+            )
+        self.alive = self.alive & ~bad
+
+    def _record(self, seen: list[tuple[int, Record]]) -> None:
+        if not seen:
+            return
+        steps = torch.tensor([step for step, _ in seen])
+        positions = torch.stack([record[0] for _, record in seen], 1).detach()  # (C, n, P)
+        values = torch.stack([record[1].potential for _, record in seen], 1).detach()
+        gradients = torch.stack([record[1].gradient for _, record in seen], 1).detach()
+        kinetic = [record[2] for _, record in seen if record[2] is not None]
+        going = torch.ones(values.shape, dtype=torch.bool)
+        for divergence in self.divergences:
+            going[divergence.chain] = steps < divergence.step
+        new = slice(self.n_recorded, self.n_recorded + len(seen))
+        self.draws[:, new] = positions.cpu().masked_fill(~going[..., None], torch.nan)
+        self.values[:, new] = values.cpu().masked_fill(~going, torch.nan)
+        self.moments.add(
+            going.to(positions.device),
+            positions,
+            gradients,
+            torch.stack(kinetic, 1).detach() if kinetic else None,
+        )
+        self.n_recorded += len(seen)
+
+    def progress(self) -> Progress:
+        return Progress(
+            min(self.step, self.n_steps),
+            self.n_steps,
+            min(self.n_recorded, self.n_draws),
+            self.seconds,
+            self.values[:, : min(self.n_recorded, self.n_draws)],
+            tuple(self.divergences),
+        )
+
+    def snapshot(self) -> Checkpoint:
+        value, _ = self.potential(self.state.position, None)
+        return Checkpoint(
+            state=self.state._asdict(),
+            streams=self.streams.state(),
+            draws=self.draws[:, : self.n_recorded],
+            potential=self.values[:, : self.n_recorded],
+            moments=self.moments.as_tensors(),
+            at_position=value,
+            step=self.step,
+            seconds=self.seconds,
+            divergences=tuple(self.divergences),
+        )
+
+    def restore(self, saved: Checkpoint, path: Any) -> None:
+        device = self.state.position.device
+        tensors = {name: value.to(device) for name, value in saved.state.items()}
+        self.state = type(self.state)(**tensors)
+        saved.check_potential(self.potential(self.state.position, None)[0], path)
+        self.streams.restore(saved.streams)
+        self.n_recorded = min(saved.draws.shape[1], len(self.draw_steps))
+        self.draws[:, : self.n_recorded] = saved.draws[:, : self.n_recorded]
+        self.values[:, : self.n_recorded] = saved.potential[:, : self.n_recorded]
+        self.moments = Moments.from_tensors(saved.moments)
+        self.step, self.seconds = saved.step, saved.seconds
+        self.divergences = list(saved.divergences)
+        for divergence in self.divergences:
+            self.alive[divergence.chain] = False
+
+    def result(self, interrupted: bool, names: dict[str, slice] | None) -> ChainDraws:
+        temperature = self.sampler.temperature
+        result = ChainDraws(
+            draws=self.draws[:, : min(self.n_recorded, self.n_draws)],
+            potential=self.values[:, : min(self.n_recorded, self.n_draws)],
+            moments=self.moments,
+            sampler=self.sampler,
+            temperature=None if callable(temperature) else float(temperature),
+            divergences=tuple(self.divergences),
+            faults=tuple(self.sampler.faults(self.state, self._controls(self.step))),
+            seed=self.seed,
+            burn_in=self.burn_in,
+            thin=self.thin,
+            n_steps=self.step,
+            seconds=self.seconds,
+            interrupted=interrupted,
+            names=names or {},
+        )
+        for sentence in (*(str(d) for d in result.divergences[:3]), *result.faults):
+            warnings.warn(sentence, SamplingWarning, stacklevel=4)
+        return result
+
+
+def _save(path: str | os.PathLike[str], loop: _Loop, fingerprint: dict[str, Any]) -> None:
+    """Write a checkpoint; if that fails say so and go on, for the draws are still in memory."""
+    try:
+        write_checkpoint(path, loop.snapshot(), fingerprint)
+    except StorageError as error:
+        warnings.warn(str(error), SamplingWarning, stacklevel=4)
+
+
+def _advance(
+    sampler: AnySampler,
+    potential: Potential,
+    state: State,
+    noise: Tensor,  # (K, C, P)
+    batches: Tensor | None,  # (K, C, B)
+    controls: list[Controls],
+    record: bool,
+) -> tuple[State, list[Record]]:
+    """K steps, and what was seen at the start of each."""
+    records = []
+    for k in range(len(controls)):
+        batch = None if batches is None else batches[k]
+        new, info = sampler.update(
+            state, functools.partial(potential, batch=batch), noise[k], controls[k]
+        )
+        if record:
+            kinetic = sampler.kinetic(state, info, controls[k])
+            records.append((state.position, info, kinetic))
+        state = new
+    return state, records
+
+
+@functools.lru_cache(maxsize=8)
+def _fused(
+    sampler: AnySampler, potential: Callable[..., tuple[Tensor, Tensor]]
+) -> Callable[..., Any]:
+    def program(
+        state: State, noise: Tensor, batches: Tensor | None, controls: Any, record: bool
+    ) -> Any:
+        return _advance(sampler, potential, state, noise, batches, controls, record)
+
+    # Dynamo counts recompilations by code object: give every program one of its own.
+    code = program.__code__.replace(co_name=f"chains_{id(program):x}")
+    own = types.FunctionType(code, globals(), code.co_name, None, program.__closure__)
+    return torch.compile(own, dynamic=False, fullgraph=True)
+
+
+def _block_steps(n_parameters: int) -> int:
+    """The power of two in [1, MAX_BLOCK_STEPS] whose steps need at most BLOCK_NUMBERS numbers."""
+    fitting = max(1, BLOCK_NUMBERS // n_parameters)
+    return min(MAX_BLOCK_STEPS, 1 << (fitting.bit_length() - 1))
+
+
+def _finite(state: State) -> Tensor:
+    """Whether each chain's state is finite and its position can be squared, (C,)."""
+    parts = [torch.isfinite(v).flatten(1).all(1) for v in state]
+    limit = torch.finfo(state.position.dtype).max ** 0.5
+    parts.append((state.position.abs() < limit).all(1))
+    return functools.reduce(torch.logical_and, parts)
+
+
+def _reason(position: Tensor, info: Info) -> str:
+    bad = ~torch.isfinite(info.gradient)
+    if bool(torch.isnan(info.gradient).any()):
+        first = int(bad.nonzero()[0, 0])
+        largest = float(position.abs().max())
+        return (
+            f"the gradient is NaN at {int(bad.sum())} of {len(position)} parameters, first "
+            f"{first}, where the largest parameter is {largest:.3g} and the potential "
+            f"{float(info.potential):.3g}"
+        )
+    return (
+        f"its position grew without bound (the potential was {float(info.potential):.3g}): the "
+        f"step size is too large"
+    )

@@ -1,0 +1,103 @@
+"""Checkpoints: all that the next block of steps needs, from which a run goes on bit by bit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..storage import StorageError, group, members, read, write
+from .draws import Divergence
+
+KIND, VERSION = "checkpoint of chains", 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run between two blocks."""
+
+    state: Mapping[str, Tensor]
+    streams: Tensor
+    draws: Tensor  # (C, S, P)
+    potential: Tensor  # (C, S)
+    moments: Mapping[str, Tensor]
+    at_position: Tensor  # (C,), the potential on all data at the state's position
+    step: int
+    seconds: float
+    divergences: tuple[Divergence, ...]
+
+    def check_potential(self, value: Tensor, path: Any) -> None:
+        """Refuse if the potential at the saved positions is not what it was.
+
+        Raises
+        ------
+        StorageError
+        """
+        tolerance = 100 * torch.finfo(value.dtype).eps  # the same sums, perhaps in another order
+        if not torch.allclose(value.cpu(), self.at_position, rtol=tolerance, equal_nan=True):
+            raise StorageError(
+                f"{path} is a checkpoint of another density or of other data: at the positions it "
+                f"holds the potential was {float(self.at_position[0]):.9g} and now is "
+                f"{float(value[0]):.9g}. Choose another file, or remove this one."
+            )
+
+
+def write_checkpoint(
+    path: str | os.PathLike[str], checkpoint: Checkpoint, fingerprint: dict[str, Any]
+) -> None:
+    """Write a checkpoint in place of what may be there.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written; the one that was there is intact.
+    """
+    tensors = {
+        "streams": checkpoint.streams,
+        "draws": checkpoint.draws,
+        "potential": checkpoint.potential,
+        "at_position": checkpoint.at_position,
+        **group("state", checkpoint.state),
+        **group("moments", checkpoint.moments),
+    }
+    header = {
+        "run": fingerprint,
+        "step": checkpoint.step,
+        "seconds": checkpoint.seconds,
+        "divergences": [asdict(d) for d in checkpoint.divergences],
+    }
+    write(path, KIND, VERSION, header, tensors)
+
+
+def read_checkpoint(path: str | os.PathLike[str], fingerprint: dict[str, Any]) -> Checkpoint:
+    """Read the checkpoint of a run.
+
+    Raises
+    ------
+    StorageError
+        If the file is torn, of another format, or of a run with another fingerprint; the message
+        names what differs.
+    """
+    header, tensors = read(path, KIND, VERSION)
+    differ = [key for key, value in fingerprint.items() if header["run"].get(key) != value]
+    if differ:
+        pairs = "; ".join(
+            f"{k} was {header['run'].get(k)!r}, now {fingerprint[k]!r}" for k in differ
+        )
+        raise StorageError(f"{path} is a checkpoint of another run: {pairs}.")
+
+    return Checkpoint(
+        members("state", tensors),
+        tensors["streams"],
+        tensors["draws"],
+        tensors["potential"],
+        members("moments", tensors),
+        tensors["at_position"],
+        header["step"],
+        header["seconds"],
+        tuple(Divergence(**d) for d in header["divergences"]),
+    )

@@ -1,0 +1,171 @@
+r"""Draws from the posterior of a network's weights.
+
+.. math::
+    U_b(w, \theta) = -\frac NB \sum_{i \in b} \log p(y_i \mid f(x_i; w), \theta)
+                     - \log p(w) - \log p(\theta)
+
+for a batch b of B of the N observations, weights w and the likelihood's own parameters theta.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from .._validation import as_inputs, check_int
+from ..networks import BayesianNetwork, as_network
+from .chains import Progress, run
+from .cyclical import AnySampler
+from .likelihoods import Gaussian, Likelihood
+from .posterior import Posterior
+from .streams import seed_of
+
+if TYPE_CHECKING:
+    from ..priors import Prior
+
+
+class NetworkPotential:
+    """U of a network's weights, on all data or on a batch a chain.
+
+    Parameters
+    ----------
+    net : BayesianNetwork
+    prior : Prior
+    X, y : Tensor
+    likelihood : Likelihood
+    """
+
+    def __init__(
+        self, net: BayesianNetwork, prior: Prior, X: Tensor, y: Tensor, likelihood: Likelihood
+    ) -> None:
+        self.net, self.prior, self.X, self.y, self.likelihood = net, prior, X, y, likelihood
+        self._gradient = torch.func.grad(self._total, has_aux=True)
+
+    def log_joint(self, position: Tensor, batch: Tensor | None) -> Tensor:
+        """Log density (C,) of data and position (C, P + E)."""
+        n = self.net.n_weights
+        weights, extra = position[:, :n], position[:, n:]
+        X, y = (self.X, self.y) if batch is None else (self.X[batch], self.y[batch])
+        values = self.likelihood.log_prob(self.net(weights, X), y, extra)
+        scale = len(self.X) / values.shape[1]
+        prior = self.prior.log_prob(weights) + self.likelihood.log_prior(extra)
+        return scale * values.sum(1) + prior
+
+    def __call__(self, position: Tensor, batch: Tensor | None) -> tuple[Tensor, Tensor]:
+        gradient, value = self._gradient(position, batch)
+        return value, gradient
+
+    def _total(self, position: Tensor, batch: Tensor | None) -> tuple[Tensor, Tensor]:
+        value = -self.log_joint(position, batch)
+        return value.sum(), value
+
+
+def sample(
+    net: BayesianNetwork | nn.Module,
+    prior: Prior,
+    X: Any,
+    y: Any,
+    sampler: AnySampler,
+    n_chains: int = 4,
+    n_draws: int = 100,
+    thin: int = 50,
+    burn_in: int = 2000,
+    batch_size: int | None = 32,
+    *,
+    likelihood: Likelihood | None = None,
+    init: Tensor | None = None,
+    random_state: int | None = None,
+    callback: Callable[[Progress], None] | None = None,
+    compile: bool = False,
+    checkpoint: str | os.PathLike[str] | None = None,
+) -> Posterior:
+    """Sample the posterior of a network's weights, from starts drawn from the prior.
+
+    Parameters
+    ----------
+    net : BayesianNetwork or torch.nn.Module
+    prior : Prior
+        Over its weights.
+    X, y : array
+        (N, D) and (N,).
+    sampler : Sampler
+    n_chains, n_draws, thin, burn_in : int
+    batch_size : int or None
+        Observations of a step's gradient, drawn with replacement; None for all.
+    likelihood : Likelihood, optional
+        `Gaussian()` with a learned scale unless given.
+    init : Tensor, optional
+        (C, P) weights to start from, such as a deep ensemble's.
+    random_state : int or None
+    callback, compile, checkpoint
+        As in `sample_density`.
+
+    Returns
+    -------
+    Posterior
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree, labels are out of range, or the batch is larger than the data.
+
+    Examples
+    --------
+    >>> from bayes.networks import MLP
+    >>> from bayes.priors import GaussianPrior
+    >>> from bayes.samplers import AdaptiveSGHMC, Gaussian, sample
+    >>> net = MLP(1, [5], 1)
+    >>> x = torch.linspace(-1, 1, 20)[:, None].double()
+    >>> posterior = sample(
+    ...     net, GaussianPrior.per_layer(net), x, x[:, 0].sin(), AdaptiveSGHMC(0.01),
+    ...     n_chains=2, n_draws=10, thin=5, burn_in=50, batch_size=5,
+    ...     likelihood=Gaussian(0.1), random_state=0)
+    >>> posterior.predict(x).mean.shape
+    torch.Size([20])
+    """
+    net = as_network(net)
+    likelihood = Gaussian() if likelihood is None else likelihood
+    X = as_inputs("X", X)
+    y = likelihood.check(y, net.n_outputs, X)
+    if len(y) != len(X):
+        raise ValueError(
+            f"The 'y' parameter must have one value a row of X; got {len(y)} for {len(X)} rows."
+        )
+    seed = seed_of(random_state)
+    check_int("n_chains", n_chains, 1)
+    if init is None:
+        init = torch.cat([prior.sample(1, _start_seed(seed, c)) for c in range(n_chains)])
+    if tuple(init.shape) != (n_chains, net.n_weights):
+        raise ValueError(
+            f"The 'init' parameter must have shape ({n_chains}, {net.n_weights}), a row of "
+            f"weights a chain; got shape {tuple(init.shape)}."
+        )
+    position = torch.cat([init.to(X), likelihood.start(n_chains, X)], 1)
+    names = {b.name: slice(b.start, b.stop) for b in net.blocks}
+    if likelihood.n_extra:
+        names["log_noise"] = slice(net.n_weights, position.shape[1])
+    draws = run(
+        NetworkPotential(net, prior, X, y, likelihood),
+        sampler,
+        position,
+        n_draws=n_draws,
+        burn_in=burn_in,
+        thin=thin,
+        seed=seed,
+        n_observations=len(X),
+        batch_size=batch_size,
+        compile=compile,
+        callback=callback,
+        checkpoint=checkpoint,
+        names=names,
+    )
+    return Posterior(net, prior, likelihood, X, y, draws)
+
+
+def _start_seed(seed: int, chain: int) -> torch.Generator:
+    """A generator of a chain's own, so that its start does not depend on the others."""
+    return torch.Generator().manual_seed((2**32 + seed * 1_000_003 + chain) % 2**63)
