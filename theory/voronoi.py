@@ -62,7 +62,7 @@ ORDERS: dict[str, dict[str, Power]] = {
     },
     "sharp": {
         "gate_slope": lambda m: 2.0,
-        "temperature": lambda m: 2.0,
+        "temperature": lambda m: 1.0,
         "slope": lambda m: 2.0,
         "intercept": lambda m: rbar(m).value,
         "variance": lambda m: rbar(m).value / 2,
