@@ -33,15 +33,17 @@ TOURNAMENT = 64
 class _Luck:
     """The random numbers behind a start, drawn before anything is computed.
 
-    ``seeds`` (B, E) observations, ``picks`` (B, E, M) uniform numbers, ``noise`` (B, E, D) normal.
+    ``seeds`` (B, E) observations, ``picks`` (B, E, M) uniform numbers, ``noise`` (B, E, D) normal,
+    ``shared`` (B, Qs) uniform numbers.
     """
 
     seeds: Tensor
     picks: Tensor
     noise: Tensor
+    shared: Tensor
 
     def __getitem__(self, index: Tensor) -> _Luck:
-        return _Luck(self.seeds[index], self.picks[index], self.noise[index])
+        return _Luck(self.seeds[index], self.picks[index], self.noise[index], self.shared[index])
 
 
 def kmeans(x: Tensor, y: Tensor, design: Tensor, luck: _Luck) -> Tensor:
@@ -109,19 +111,20 @@ def draw_starts(
             assigned = KINDS[kind](x, y, design, luck[mine])
             experts = _regressions(design, y, assigned)
             floor = problem.min_scale[rows[mine]]
-            starts[mine] = _parameters(problem, gate, x, assigned, experts, floor, luck[mine].noise)
+            starts[mine] = _parameters(problem, gate, x, assigned, experts, floor, luck[mine])
     return starts.view(len(rngs), n_init, -1)
 
 
 def _draw_luck(problem: Problem, n_init: int, rngs: Sequence[np.random.Generator]) -> _Luck:
     (_, d, n), experts = problem.x.shape, problem.n_experts
-    seeds, picks, noise = [], [], []
+    seeds, picks, noise, shared = [], [], [], []
     for rng in rngs:
         for _ in range(n_init):
             seeds.append(rng.choice(n, size=experts, replace=experts > n))
             picks.append(rng.random((experts, 2 * (d + 1))))
             noise.append(rng.standard_normal((experts, d)))
-    return _Luck(*(torch.from_numpy(np.stack(part)) for part in (seeds, picks, noise)))
+        shared += list(rng.random((n_init, problem.layout.n_shared)))
+    return _Luck(*(torch.from_numpy(np.stack(part)) for part in (seeds, picks, noise, shared)))
 
 
 def rearrangements(
@@ -194,7 +197,7 @@ def _parameters(
     assigned: Tensor,
     experts: tuple[Tensor, Tensor],
     floor: Tensor,
-    noise: Tensor,
+    luck: _Luck,
 ) -> Tensor:
     """Parameters (B, P) from hard assignments (B, E, N) and regressions on them."""
     coefficients, scale = experts
@@ -207,9 +210,9 @@ def _parameters(
     centre = x.mean(-1).unsqueeze(1)
     centroid = (assigned @ x.mT + centre) / (count.unsqueeze(-1) + 1)
     # experts with one centroid would tie, and a selection rule needs an order: hence the noise
-    slope = (centroid - centre) / variance + noise / variance.sqrt()
+    slope = (centroid - centre) / variance + luck.noise / variance.sqrt()
     intercept = torch.log(share) - (slope * centre).sum(-1)
-    own, shared = gate.starting_parameters(intercept, slope)
+    own, shared = gate.starting_parameters(intercept, slope, luck.shared)
     own = own.clamp(-problem.gate_bound, problem.gate_bound)
     block = torch.cat([own, coefficients, torch.log(scale).unsqueeze(-1)], dim=-1)
     return torch.cat([block.flatten(1), shared], dim=-1)

@@ -94,7 +94,12 @@ class Gate(abc.ABC):
         """The gate with parameters ``own`` (..., E, Q) and ``shared`` (..., Qs)."""
 
     @classmethod
-    def starting_parameters(cls, intercept: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+    def starting_parameters(
+        cls,
+        intercept: Tensor,  # (..., E)
+        slope: Tensor,  # (..., E, D)
+        luck: Tensor,  # (..., Qs), uniform numbers in [0, 1)
+    ) -> tuple[Tensor, Tensor]:
         """Own (..., E, Q) and shared (..., Qs) parameters whose scores are about
         intercept + slope'x: where estimation starts."""
         own = torch.cat([intercept.unsqueeze(-1), slope], dim=-1)

@@ -101,8 +101,10 @@ class DenseToSparseGate(SoftmaxGate):
         return cls(own[..., 0], own[..., 1:], temperature_of(shared[..., 0]), **options)
 
     @classmethod
-    def starting_parameters(cls, intercept: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
-        own, _ = super().starting_parameters(intercept, slope)
+    def starting_parameters(
+        cls, intercept: Tensor, slope: Tensor, luck: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        own, _ = super().starting_parameters(intercept, slope, luck)
         return own, own.new_zeros(*own.shape[:-2], 1)
 
     @classmethod

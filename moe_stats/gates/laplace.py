@@ -84,9 +84,11 @@ class LaplaceGate(SoftmaxGate):
         )
 
     @classmethod
-    def starting_parameters(cls, intercept: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+    def starting_parameters(
+        cls, intercept: Tensor, slope: Tensor, luck: Tensor
+    ) -> tuple[Tensor, Tensor]:
         # agrees at x = 0 and rises along the slope, though no faster than 1
-        return super().starting_parameters(intercept + slope.norm(dim=-1), slope)
+        return super().starting_parameters(intercept + slope.norm(dim=-1), slope, luck)
 
     @property
     def options(self) -> dict[str, Any]:

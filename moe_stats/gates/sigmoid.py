@@ -72,8 +72,10 @@ class SigmoidGate(SoftmaxGate):
         )
 
     @classmethod
-    def starting_parameters(cls, intercept: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
-        return super().starting_parameters(intercept - START, slope)
+    def starting_parameters(
+        cls, intercept: Tensor, slope: Tensor, luck: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        return super().starting_parameters(intercept - START, slope, luck)
 
     @classmethod
     def reweigh(cls, own: Tensor, shared: Tensor, log_factor: Tensor) -> Tensor:

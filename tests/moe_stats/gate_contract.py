@@ -113,7 +113,8 @@ class GateContract:
 
     def test_starting_parameters_give_affine_scores_that_can_be_told_apart(self):
         gate = self.make()
-        own, shared = type(gate).starting_parameters(gate.intercept, gate.slope)
+        luck = torch.full((gate.form.n_shared,), 0.3, dtype=torch.float64)
+        own, shared = type(gate).starting_parameters(gate.intercept, gate.slope, luck)
         probs = type(gate).from_parameters(own, shared, **gate.options).probs(self.features())
         assert bool(torch.isfinite(probs).all())
         assert float(probs.std(0).max()) > 0.01
