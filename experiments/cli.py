@@ -1,11 +1,13 @@
-"""The command line: `moebius list`, `run`, `status`, `figures`.
+"""The command line: `moebius list`, `run`, `status`, `figures`, `claims`, `verify`, `report`.
 
 Thin: each command calls one or two functions and prints. The one place that may import any package
 of the project, inside the commands, so that `moebius list` need not wait for torch.
 """
 
+import json
 import sys
 import warnings
+from collections import Counter
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,6 +35,16 @@ class ProfileOption(StrEnum):
     quick = "quick"
     paper = "paper"
     beyond = "beyond"
+
+
+class RouteOption(StrEnum):
+    """How a claim is checked."""
+
+    algebra = "algebra"
+    calculus = "calculus"
+    quadrature = "quadrature"
+    two_point = "two-point"
+    simulation = "simulation"
 
 
 _Study = Annotated[str, typer.Argument(help="Name of a shipped study, or path of a TOML file.")]
@@ -169,6 +181,79 @@ def figures(
     _table([str(name) for name in summary.columns], summary.map(_cell).values.tolist())
     _say(rendered.headline)
     for path in rendered.files:
+        _say(str(path))
+
+
+@app.command()
+def claims(
+    out: _Out = Path("results"),
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Everything that is stored, for machines.")
+    ] = False,
+) -> None:
+    """List the claims with their source, their standing and what was found of them."""
+    from .claims import by_route, chosen, document, records
+
+    found = [(claim, records(claim, out)) for claim in chosen(None)]
+    if as_json:
+        typer.echo(json.dumps([document(*entry) for entry in found], indent=1, allow_nan=False))
+        return
+    rows = [
+        [
+            claim.name,
+            claim.standing,
+            claim.source,
+            "\n".join(f"{route}: {words}" for route, words in by_route(stored).items()),
+        ]
+        for claim, stored in found
+    ]
+    _table(["claim", "standing", "source", "verdicts"], rows, lines=True)
+
+
+@app.command()
+def verify(
+    claim: Annotated[str | None, typer.Argument(help="Name of one claim; all by default.")] = None,
+    route: Annotated[RouteOption | None, typer.Option(help="Only checks of this route.")] = None,
+    profile: _Profile = ProfileOption.quick,
+    out: _Out = Path("results"),
+) -> None:
+    """Check claims: by calculation, and on simulated data where their study is stored."""
+    from theory.claims import Check, Claim
+
+    from .claims import chosen
+    from .claims import verify as run_checks
+
+    console = Console()
+    found: list[tuple[str, bool]] = []
+    with console.status("") as shown:
+
+        def begin(one: Claim, check: Check) -> None:
+            takes = _duration(check.seconds / 60)
+            shown.update(f"{one.name}, {check.route}: {check.question} (about {takes})")
+
+        which = route and route.value
+        for one, record in run_checks(
+            chosen(claim), out, profile=profile.value, route=which, begin=begin
+        ):
+            finding = record.finding
+            found.append((finding.verdict, record.failed))
+            took = f" ({finding.seconds:.1f} s)" if record.at else ""
+            _say(f"{one.name}, {finding.route}: {finding.question}", "bold", console)
+            _say(f"  {finding.verdict}{took}: {finding.sentence}", console=console)
+    counts = Counter(verdict for verdict, _ in found)
+    _say(", ".join(f"{n} {verdict}" for verdict, n in counts.items()) or "no check of that route")
+    broken = sum(failed for _, failed in found)
+    if broken:
+        _say(f"{broken} checks broke off with an error", "red", Console(stderr=True))
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(out: _Out = Path("results")) -> None:
+    """Write one HTML page of the claims: verdicts, figures, configuration and versions."""
+    from paper_figures.report import write_report
+
+    for path in write_report(out):
         _say(str(path))
 
 

@@ -120,7 +120,7 @@ def truth(setting: Simulated) -> Any:
     from moe_stats import ConstantExperts, GaussianMoE, LinearExperts
     from moe_stats.gates import GATES
 
-    t = setting.truth
+    t: Any = setting.truth
     gate: Any = _known_gate(t.gate.name, GATES)
     gate.template(**t.gate.options)  # refuses options that are not its own
     shared = {} if t.temperature is None else {"temperature": t.temperature}

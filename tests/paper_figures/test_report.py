@@ -1,0 +1,200 @@
+"""The report: one page that needs nothing else, and figures from findings' numbers alone."""
+
+import base64
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from experiments.claims import Record
+from paper_figures import (
+    claims_algebra,
+    claims_calculus,
+    claims_quadrature,
+    claims_simulation,
+    claims_two_point,
+)
+from paper_figures import report as module
+from theory.claims import Check, Claim, Finding, Outcome
+
+NUMBERS = {
+    "algebra": {
+        "residuals": [
+            {"m": m, "order": s, "residual": 0.0 if s < 2 * m else 1e-2 / m}
+            for m in (2, 3)
+            for s in range(1, 2 * m + 1)
+        ]
+    },
+    "calculus": {
+        "searches": [
+            {"family": "softmax", "relations": ["r"], "nearest": 0.1, "largest_null": 0.0},
+            {"family": "none", "relations": [], "nearest": 0.1, "largest_null": 0.0},
+        ],
+        "reports": [{"family": "relu, order 1", "singular_values": [1.0, 0.3, 1e-62]}],
+    },
+    "quadrature": {
+        "exponents": [
+            {
+                "name": "softmax, two atoms: intercept",
+                "deltas": [0.1, 0.05, 0.02],
+                "values": [1e-4, 6e-6, 1.6e-7],
+                "exponent": 4.0,
+                "error": 0.01,
+                "predicted": {"published": 4.0, "derived": 4.0},
+            }
+        ]
+    },
+    "two-point": {
+        "pairs": [
+            {
+                "name": "pointwise, intercept",
+                "n": [1e4, 1e6, 1e8],
+                "distance": [0.1, 0.06, 0.03],
+                "affinity": [0.78, 0.78, 0.78],
+                "lower_bound": [0.01, 0.006, 0.003],
+                "exponent": 0.125,
+                "error": 0.001,
+                "predicted": 0.125,
+            }
+        ]
+    },
+    "simulation": {
+        "arm": "mle",
+        "rates": [
+            {
+                "quantity": q,
+                "role": "published",
+                "question": "sharp",
+                "predicted": -0.5,
+                "slope": s,
+                "low": s - 0.03,
+                "high": s + 0.02,
+                "verdict": v,
+                "control": -0.25,
+                "control_rejected": True,
+            }
+            for q, s, v in (("slope", -0.5, "consistent"), ("variance", -0.3, "inconsistent"))
+        ],
+    },
+}
+SOURCE = {"study": "topk-exact", "profile": "quick", "config_hash": "abc", "cells": 9}
+MODULES = {
+    "algebra": claims_algebra,
+    "calculus": claims_calculus,
+    "quadrature": claims_quadrature,
+    "two-point": claims_two_point,
+    "simulation": claims_simulation,
+}
+
+
+class Reader(HTMLParser):
+    """Open tags, to see that they close, and every address that the page would fetch."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.fetched, self.ids, self.links = [], [], set(), set()
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.fetched += [attrs[k] for k in ("src", "srcset", "data", "poster") if k in attrs]
+        if tag == "link":
+            self.fetched.append(attrs.get("href"))
+        if attrs.get("href", "").startswith("#"):
+            self.links.add(attrs["href"][1:])
+        if "id" in attrs:
+            self.ids.add(attrs["id"])
+        if tag not in ("meta", "img", "link", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def made(name="toy", statement="Slopes <b1> & more."):
+    claim = Claim(
+        name,
+        statement,
+        "derived here",
+        "None.",
+        "derived",
+        tuple(
+            Check(r, "so?", lambda *_: Outcome("consistent", "", {}, {}), s)
+            for r, s in ((r, "topk-exact" if r == "simulation" else None) for r in NUMBERS)
+        ),
+    )
+    verdicts = ["consistent", "inconsistent", "inconclusive", "consistent", "consistent"]
+    found = [
+        Record(
+            Finding(r, "so?", v, "Because.", {**n, "controls": {"no": True}}, 1.0),
+            SOURCE if r == "simulation" else {},
+            "2026-01-01T00:00:00+00:00",
+            {"moebius": "0", "torch": "2"},
+        )
+        for (r, n), v in zip(NUMBERS.items(), verdicts, strict=True)
+    ]
+    return claim, found
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    claim, found = made()
+    folder = tmp_path_factory.mktemp("report")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "chosen", lambda name: [claim])
+        patch.setattr(module, "records", lambda claim, out: found)
+        files = module.write_report(folder)
+    return files, (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_page_is_whole_and_needs_nothing_else(page):
+    files, text = page
+    reader = Reader()
+    reader.feed(text)
+    assert reader.open == []
+    assert len(reader.fetched) == len(NUMBERS)
+    assert all(address.startswith("data:image/svg+xml;base64,") for address in reader.fetched)
+    assert reader.links <= reader.ids
+    assert not re.search(r"url\(|@import|<script", text)
+    for address in reader.fetched:
+        assert b"</svg>" in base64.b64decode(address.split(",")[1])
+    assert {p.suffix for p in files} == {".html", ".pdf", ".png", ".csv"}
+    assert all(path.stat().st_size > 0 for path in files)
+
+
+def test_page_reads_without_colour_and_escapes(page):
+    _, text = page
+    assert "Slopes &lt;b1&gt; &amp; more." in text
+    for words in ("✓ consistent", "✗ inconsistent", "? inconclusive"):
+        assert words in text
+    for words in ("abc", "9 cells", "torch 2", "topk-exact quick"):
+        assert words in " ".join(text.split())
+    assert 'name="viewport"' in text
+
+
+def test_page_without_findings(monkeypatch, tmp_path):
+    claim, found = made()
+    none = [Record(Finding(r.finding.route, "so?", "not run", "never run")) for r in found]
+    monkeypatch.setattr(module, "chosen", lambda name: [claim])
+    monkeypatch.setattr(module, "records", lambda claim, out: none)
+    assert module.write_report(tmp_path / "new") == [tmp_path / "new" / "report.html"]
+    assert "No simulated data were used." in (tmp_path / "new" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("route", NUMBERS)
+def test_tables_hold_what_is_drawn(route):
+    shown = MODULES[route].table([{**NUMBERS[route], **SOURCE}])
+    again = MODULES[route].table([{**NUMBERS[route], **SOURCE}] * 2)
+    assert len(shown) > 0
+    if route in ("calculus", "quadrature", "simulation"):  # claims share findings
+        assert len(again) == len(shown)
+    axes = MODULES[route].figure(shown).axes
+    assert all(ax.get_xlabel() or ax.get_title() or ax.get_ylabel() for ax in axes)
+    assert MODULES[route].table([{}]).empty
+
+
+def test_gap_is_between_relations_and_none():
+    shown = claims_calculus.table([NUMBERS["calculus"]])
+    values = shown.groupby("related")["value"]
+    assert values.max()[True] < 1e-40 < values.min()[False]
+    assert np.isclose(values.min()[False], 0.1)
