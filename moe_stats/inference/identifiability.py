@@ -73,6 +73,8 @@ class IdentifiabilityReport:
     null_directions : tuple of NullDirection
     flat_families : tuple of FlatFamily
         Curves of models with exactly this density, found where every cell is over-fitted.
+    equivalents : tuple of GaussianMoE
+        Models elsewhere with exactly this density, such as a mirror image of the gate.
     condition : float
         Largest over smallest eigenvalue of the identified part.
     weakest : dict
@@ -85,6 +87,7 @@ class IdentifiabilityReport:
     error: float
     null_directions: tuple[NullDirection, ...]
     flat_families: tuple[FlatFamily, ...]
+    equivalents: tuple[GaussianMoE, ...]
     condition: float
     weakest: dict[str, float]
     n_rows: int
@@ -102,6 +105,9 @@ class IdentifiabilityReport:
             f"the density unchanged to first order ({self.n_rows} rows of X)."
         ]
         lines += [f"- {words} ({n})" for words, n in reasons.items()]
+        for other in self.equivalents:
+            slopes = other.gate.slope.tolist()
+            lines.append(f"The same density elsewhere: gate slopes {slopes}, all else equal.")
         ill = self.condition > ILL_CONDITIONED
         lines.append(
             f"Condition number of the rest: {self.condition:.1e}"
@@ -178,6 +184,7 @@ def identifiability_report(
         error=error,
         null_directions=tuple(_explained(subject, units, scaled, vectors[:, null], names)),
         flat_families=families,
+        equivalents=tuple(GaussianMoE(gate, model.experts) for gate in model.gate.equivalents()),
         condition=float(kept[-1] / kept[0]) if len(kept) else 1.0,
         weakest=_named(weakest, names) if len(kept) else {},
         n_rows=len(X),

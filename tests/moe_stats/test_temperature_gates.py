@@ -411,6 +411,15 @@ def test_mirrored_slopes_are_singular_and_named(name):
     assert identifiability_report(apart, X).is_identified  # control
 
 
+def test_the_mirror_image_is_reported_for_two_experts_and_odd_activations_alone():
+    for name, count in {"tanh": 1, "sigmoid": 1, "gelu": 0}.items():
+        report = identifiability_report(GaussianMoE(activated(name), EXPERTS), X)
+        assert len(report.equivalents) == count
+        assert ("The same density elsewhere" in str(report)) == bool(count)
+    three = activated("tanh", [0.0, 0.1, 0.2], [[5.0], [0.5], [-2.0]])
+    assert three.equivalents() == ()
+
+
 def test_a_third_expert_ends_the_singularity():
     experts = LinearExperts([[-1.0], [1.0], [0.0]], [4.0, -4.0, 0.0], [0.3, 0.4, 0.5])
     gate = activated("tanh", [-0.25, 0.0, 0.1], [[2.0], [-2.0], [0.7]], 0.5)
