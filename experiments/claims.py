@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import platform
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,7 +25,7 @@ from theory.claims import ROUTES, Check, Claim, ClaimError, Data, Finding, claim
 
 from . import UserError
 from .rows import moebius_version, same_version
-from .store import Store, StoreWarning, _clear_errors
+from .store import Store, StoreWarning, clear_errors, write_whole
 from .study import load_study
 
 FORMAT = 1
@@ -234,7 +233,7 @@ def _stored(claim: Claim, out: str | PathLike[str]) -> Iterator[Record]:
     if not path.exists():
         return
     try:
-        with _clear_errors(path):
+        with clear_errors(path):
             stored = json.loads(path.read_bytes())
         entries = stored["findings"] if stored["format"] == FORMAT else []
         found = [Record(**{**entry, "finding": Finding(**entry["finding"])}) for entry in entries]
@@ -256,17 +255,9 @@ def _keep(claim: Claim, record: Record, out: str | PathLike[str]) -> None:
     kept = {"format": FORMAT, "claim": claim.name, "findings": entries}
     text = json.dumps(kept, indent=1, allow_nan=False)
     path = _path(claim, out)
-    with _clear_errors(path):
+    with clear_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        try:
-            with open(temporary, "w", encoding="utf-8") as file:
-                file.write(text + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    write_whole(path, f"{text}\n".encode())
 
 
 def _plain(value: Any) -> Any:

@@ -106,11 +106,11 @@ class Store:
         StoreError
             If the folder cannot be made or written to.
         """
-        with _clear_errors(self.path):
+        with clear_errors(self.path):
             self._batches.mkdir(parents=True, exist_ok=True)
             lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            with _clear_errors(self.path):
+            with clear_errors(self.path):
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
@@ -158,7 +158,7 @@ class Store:
             raise StoreError(f"batch {key!r} {reason}; it was not stored")
         buffer = BytesIO()
         pq.write_table(table, buffer)
-        self._write(self._batches / f"{key}.parquet", buffer.getvalue())
+        write_whole(self._batches / f"{key}.parquet", buffer.getvalue())
 
     def done(self, batches: Iterable[Batch] | None = None) -> set[str]:
         """Return the keys of the stored batches.
@@ -222,7 +222,7 @@ class Store:
         self._write_json("prepared.json", document)
 
     def _keys(self) -> list[str]:
-        with _clear_errors(self._batches), suppress(FileNotFoundError):
+        with clear_errors(self._batches), suppress(FileNotFoundError):
             return sorted(
                 path.stem for path in self._batches.iterdir() if path.suffix == ".parquet"
             )
@@ -257,7 +257,7 @@ class Store:
             while aside.exists():
                 number += 1
                 aside = path.with_name(f"{path.name}.{number}.corrupt")
-            with _clear_errors(path):
+            with clear_errors(path):
                 os.replace(path, aside)
             action = f"moved aside to {aside.name} and made again"
         warnings.warn(f"{path} {reason}; {action}", StoreWarning, stacklevel=4)
@@ -289,27 +289,34 @@ class Store:
 
     def _write_json(self, name: str, document: dict[str, Any]) -> None:
         text = json.dumps(document, indent=1, allow_nan=False) + "\n"
-        self._write(self.path / name, text.encode("utf-8"))
+        write_whole(self.path / name, text.encode("utf-8"))
 
-    def _write(self, path: Path, content: bytes) -> None:
-        """Write a file so that it appears whole or not at all."""
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        with _clear_errors(path):
-            try:
-                with open(temporary, "wb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(temporary, path)
-            except BaseException:  # Ctrl-C too
-                with suppress(OSError):
-                    temporary.unlink()
-                raise
-            folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that it appears whole or not at all.
+
+    Raises
+    ------
+    StoreError
+        If the file system refuses; `StoreFullError` if there is no space left.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with clear_errors(path):
+        try:
+            with open(temporary, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:  # Ctrl-C too
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def stores_in(out: str | PathLike[str]) -> list[Store]:
@@ -335,7 +342,7 @@ def stores_in(out: str | PathLike[str]) -> list[Store]:
 
 
 def _content(path: Path) -> bytes | None:
-    with _clear_errors(path):
+    with clear_errors(path):
         try:
             return path.read_bytes()
         except FileNotFoundError:
@@ -343,7 +350,7 @@ def _content(path: Path) -> bytes | None:
 
 
 @contextmanager
-def _clear_errors(path: Path) -> Iterator[None]:
+def clear_errors(path: Path) -> Iterator[None]:
     """Turn what the file system refuses into a sentence."""
     try:
         yield

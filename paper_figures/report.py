@@ -20,6 +20,7 @@ import pandas as pd
 
 from experiments.claims import Record, chosen, records, tally
 from experiments.rows import moebius_version
+from experiments.store import write_whole
 from theory.claims import ROUTES, Claim
 
 from .style import save, style
@@ -91,9 +92,7 @@ def write_report(out: str | os.PathLike[str]) -> list[Path]:
     sections = [make(folder) for make in SECTIONS]
     page = folder / "report.html"
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = page.with_name(f"{page.name}.{os.getpid()}.tmp")
-    temporary.write_text(render_page(sections), encoding="utf-8")
-    os.replace(temporary, page)
+    write_whole(page, render_page(sections).encode())
     return [page, *(path for section in sections for path in section.files)]
 
 

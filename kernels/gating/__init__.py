@@ -9,14 +9,13 @@ where a fused pass pays for its compilation.
 from __future__ import annotations
 
 import functools
-import os
-import shutil
 import warnings
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from ..compiler import has_compiler
 from . import naive
 from .form import Evaluation, GateForm, Layout, Order
 
@@ -112,14 +111,13 @@ def default_rows(params: Tensor, x: Tensor) -> Tensor:
 
 
 def _can_compile(params: Tensor) -> bool:
-    return params.device.type != "cpu" or _has_compiler()
+    return params.device.type != "cpu" or _compiles()
 
 
 @functools.cache
-def _has_compiler() -> bool:
+def _compiles() -> bool:
     """Whether inductor finds a C++ compiler; warns once if not."""
-    candidates = [os.environ.get("CXX", ""), "g++", "clang++"]
-    found = os.name != "nt" and any(shutil.which(name) for name in candidates if name)
+    found = has_compiler()
     if not found:
         warnings.warn(
             "No C++ compiler was found (g++ or clang++ on PATH, or CXX): Moebius runs its "

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import functools
 import inspect
-import os
-import shutil
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
 
+from ..compiler import has_compiler
 from . import naive
 from .naive import scale_adaptation, sufficient_decay
 
@@ -58,13 +57,7 @@ def _dispatching(formula: Formula) -> Formula:
 
 def can_compile(device: torch.device) -> bool:
     """Whether ``torch.compile`` finds what it needs: on a CPU, a C++ compiler."""
-    return device.type != "cpu" or _has_compiler()
-
-
-@functools.cache
-def _has_compiler() -> bool:
-    candidates = [os.environ.get("CXX", ""), "g++", "clang++"]
-    return os.name != "nt" and any(shutil.which(name) for name in candidates if name)
+    return device.type != "cpu" or has_compiler()
 
 
 sgld = _dispatching(naive.sgld)

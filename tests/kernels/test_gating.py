@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.func import grad, hessian, jacrev
 
-from kernels import gating
+from kernels import compiler, gating
 from kernels.gating import Evaluation, GateForm, compiled, naive
 from moe_stats import SoftmaxGate, TopKGate
 
@@ -436,7 +436,7 @@ def ran(monkeypatch):
             "evaluate",
             lambda params, *rest, name=name, **more: calls.append(name) or Evaluation(params[:, 0]),
         )
-    monkeypatch.setattr(gating, "_has_compiler", lambda: True)
+    monkeypatch.setattr(gating, "_compiles", lambda: True)
     return calls
 
 
@@ -465,7 +465,7 @@ def test_the_size_of_the_batch_decides_which_form_runs(ran):
 def test_a_named_form_runs_whatever_the_size(ran, monkeypatch):
     assert dispatched(ran, 10, 1, backend="compiled") == "compiled"
     assert dispatched(ran, gating.MIN_COMPILED_POINTS, 1, backend="naive") == "naive"
-    monkeypatch.setattr(gating, "_has_compiler", lambda: False)
+    monkeypatch.setattr(gating, "_compiles", lambda: False)
     assert dispatched(ran, gating.MIN_COMPILED_POINTS, 1) == "naive"
 
 
@@ -473,9 +473,11 @@ def test_a_named_form_runs_whatever_the_size(ran, monkeypatch):
 def no_compiler(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
-    gating._has_compiler.cache_clear()
+    for cached in (gating._compiles, compiler.has_compiler):
+        cached.cache_clear()
     yield
-    gating._has_compiler.cache_clear()
+    for cached in (gating._compiles, compiler.has_compiler):
+        cached.cache_clear()
 
 
 @pytest.mark.usefixtures("no_compiler")
