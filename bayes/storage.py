@@ -108,7 +108,7 @@ def read(
         ) from error
     if metadata.get("kind") != kind:
         raise StorageError(
-            f"{str(path)!r} must hold a {kind}; got {metadata.get('kind', 'a file without kind')!r}."
+            f"{str(path)!r} must hold a {kind}; got {metadata.get('kind', 'none')!r}."
         )
     if metadata.get("version") != str(version):
         raise StorageError(

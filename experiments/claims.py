@@ -84,6 +84,7 @@ def verify(
     *,
     profile: str,
     route: str | None = None,
+    longest: float = math.inf,
     begin: Callable[[Claim, Check], None] = lambda claim, check: None,
 ) -> Iterator[tuple[Claim, Record]]:
     """Run the checks of claims, one after the other, and store each finding as it comes.
@@ -97,6 +98,8 @@ def verify(
         Of the studies whose tables are used.
     route : str or None
         Only checks of this route; all by default.
+    longest : float
+        Checks expected to take longer, in seconds, are left out and say so.
     begin : callable
         Told of each check before it is run.
 
@@ -116,6 +119,10 @@ def verify(
     for claim in claims:
         for check in claim.checks:
             if route is not None and check.route != route:
+                continue
+            if check.seconds > longest:
+                words = f"it takes minutes; run it by moebius verify {claim.name}"
+                yield claim, Record(check.not_run(words))
                 continue
             begin(claim, check)
             if check.study is not None and check.study not in tables:

@@ -5,6 +5,7 @@ of the project, inside the commands, so that `moebius list` need not wait for to
 """
 
 import json
+import math
 import sys
 import warnings
 from collections import Counter
@@ -19,6 +20,9 @@ from . import UserError
 
 if TYPE_CHECKING:
     from paper_figures import Stored
+
+LONGEST = 60.0
+"""Seconds that a check may take where no claim is named."""
 
 app = typer.Typer(
     help="Simulate, estimate and verify what theory claims about mixtures of experts.",
@@ -216,6 +220,9 @@ def verify(
     route: Annotated[RouteOption | None, typer.Option(help="Only checks of this route.")] = None,
     profile: _Profile = ProfileOption.quick,
     out: _Out = Path("results"),
+    long: Annotated[
+        bool, typer.Option("--long", help="Also checks of minutes, as for a claim that is named.")
+    ] = False,
 ) -> None:
     """Check claims: by calculation, and on simulated data where their study is stored."""
     from theory.claims import Check, Claim
@@ -232,8 +239,9 @@ def verify(
             shown.update(f"{one.name}, {check.route}: {check.question} (about {takes})")
 
         which = route and route.value
+        longest = math.inf if long or claim is not None else LONGEST
         for one, record in run_checks(
-            chosen(claim), out, profile=profile.value, route=which, begin=begin
+            chosen(claim), out, profile=profile.value, route=which, longest=longest, begin=begin
         ):
             finding = record.finding
             found.append((finding.verdict, record.failed))

@@ -13,6 +13,8 @@ from .control_variates import ControlVariate
 from .cyclical import Cyclical
 from .density import sample_density
 from .draws import ChainDraws, Divergence
+from .ensemble import deep_ensemble
+from .folder import read_draws
 from .likelihoods import Categorical, Gaussian, HeteroscedasticGaussian, Likelihood, StudentT
 from .mclmc import MCLMC
 from .network import NetworkPotential, sample
@@ -61,8 +63,10 @@ __all__ = [
     "StepSize",
     "StorageError",
     "StudentT",
+    "deep_ensemble",
     "find_step_size",
     "nuts_reference",
+    "read_draws",
     "sample",
     "sample_density",
 ]

@@ -5,7 +5,9 @@ chain's own, and a block is the unit of everything else: after it chains are che
 reported, Ctrl-C is answered and a checkpoint can be written. Its length depends on P alone, so a
 chain's path depends neither on the number of chains nor on where a run was interrupted.
 
-At most ``C * max(P, BLOCK_NUMBERS)`` random numbers, two states and the draws are in memory.
+In memory are the draws, ``C * max(P, BLOCK_NUMBERS)`` random numbers, and at most ``48 + 16 n``
+tensors of ``C * P`` numbers (states, gradients, sums in float64), where a block takes n draws, plus
+what the potential needs for its own.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ import functools
 import itertools
 import os
 import time
-import types
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ from .base import Controls, Info, Potential, State
 from .checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from .cyclical import AnySampler
 from .draws import ChainDraws, Divergence, Moments
+from .folder import DrawFolder
+from .steps import Record, fused_steps, take_steps
 from .streams import ChainStreams
 
 BLOCK_NUMBERS = 2**14
@@ -40,10 +43,6 @@ MAX_BLOCK_STEPS = 128
 
 FUSED_STEPS = 16
 """Steps in one compiled call, or a block's if that is shorter."""
-
-
-Record = tuple[Tensor, Info, Tensor | None]
-"""What a step saw: position, potential with gradient, p^2 / m."""
 
 
 class SamplingWarning(UserWarning):
@@ -85,6 +84,7 @@ def run(
     callback: Callable[[Progress], None] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_seconds: float = 60.0,
+    stream_to: str | os.PathLike[str] | None = None,
     names: dict[str, slice] | None = None,
 ) -> ChainDraws:
     """Run C chains and keep every ``thin``-th position after ``burn_in`` updates.
@@ -111,6 +111,10 @@ def run(
         A file written every ``checkpoint_seconds`` and at the end. If it is there, the run
         continues from it, to the same draws bit by bit; ``n_draws`` may have grown.
     checkpoint_seconds : float
+    stream_to : path or None
+        A folder that draws are written to (`read_draws`), for more than memory holds. It has its
+        own checkpoint. The run hands back every k-th draw, for the smallest k with which they take
+        at most `folder.RETURNED_BYTES`, as if ``thin`` were k times as large.
     names : dict of slice, or None
         Blocks of parameters, for reports.
 
@@ -123,7 +127,8 @@ def run(
     ValueError
         If a parameter is outside its range.
     StorageError
-        If the checkpoint is not one of this run.
+        If the checkpoint is not one of this run, or draws cannot be streamed: those taken before
+        stay in the folder, and the same call goes on from there.
 
     Warns
     -----
@@ -142,8 +147,17 @@ def run(
             )
     if compile and not can_compile(position.device):
         raise ValueError("The 'compile' parameter needs a C++ compiler (g++, clang++, or CXX).")
+    folder = None
+    if stream_to is not None:
+        if checkpoint is not None:
+            raise ValueError(
+                f"The 'checkpoint' parameter must be None with 'stream_to', whose folder has its "
+                f"own; got {str(checkpoint)!r}."
+            )
+        folder = DrawFolder(stream_to)
+        checkpoint = folder.state
     loop = _Loop(potential, sampler, position, burn_in, seed, n_observations, batch_size)
-    loop.plan(n_draws, thin)
+    loop.plan(n_draws, thin, folder)
     fingerprint = {
         "sampler": repr(sampler),
         "n_chains": position.shape[0],
@@ -156,13 +170,16 @@ def run(
         "n_observations": n_observations,
         "batch_size": batch_size,
     }
+    on_disk = 0, 0
     if checkpoint is not None and os.path.exists(checkpoint):
-        loop.restore(read_checkpoint(checkpoint, fingerprint), checkpoint)
-    advance: Callable[..., Any] = functools.partial(_advance, sampler, potential)
+        saved_run = read_checkpoint(checkpoint, fingerprint)
+        loop.restore(saved_run, checkpoint)
+        on_disk = saved_run.step, saved_run.n_draws
+    advance: Callable[..., Any] = functools.partial(take_steps, sampler, potential)
     if compile:
-        advance = _fused(sampler, potential)  # type: ignore[arg-type]
+        advance = fused_steps(sampler, potential)  # type: ignore[arg-type]
     began = saved = time.perf_counter()
-    before, resumed_at = loop.seconds, loop.step
+    before = loop.seconds
     interrupted = False
     while not loop.done:
         try:
@@ -173,10 +190,11 @@ def run(
         except KeyboardInterrupt:
             interrupted = True
             break
-        if checkpoint is not None and time.perf_counter() - saved > checkpoint_seconds:
+        due = time.perf_counter() - saved > checkpoint_seconds or (folder and folder.is_full)
+        if checkpoint is not None and due:
             _save(checkpoint, loop, fingerprint)
             saved = time.perf_counter()
-    if checkpoint is not None and loop.step > resumed_at:
+    if checkpoint is not None and (loop.step, loop.n_taken) > on_disk:
         _save(checkpoint, loop, fingerprint)
     return loop.result(interrupted, names)
 
@@ -208,12 +226,12 @@ class _Loop:
         self.moments = Moments.zeros(n_chains, self.n_parameters)
         self.n_block = _block_steps(self.n_parameters)
 
-    def plan(self, n_draws: int, thin: int) -> None:
+    def plan(self, n_draws: int, thin: int, folder: DrawFolder | None) -> None:
         """Choose the steps at whose start a draw is taken, and make room for the draws.
 
         The last block is recorded to its end, so that a longer run can go on from there.
         """
-        self.thin, self.n_draws = thin, n_draws
+        self.thin, self.n_draws, self.folder = thin, n_draws, folder
         collected = (t for t in itertools.count(self.burn_in + 1) if self.sampler.collects(t))
         steps = itertools.islice(collected, thin - 1, None, thin)
         self.draw_steps = list(itertools.islice(steps, n_draws))
@@ -221,9 +239,16 @@ class _Loop:
         end = -(-self.n_steps // self.n_block) * self.n_block
         self.draw_steps += itertools.takewhile(lambda t: t < end, steps)
         position = self.state.position
-        shape = (position.shape[0], len(self.draw_steps), position.shape[1])
+        n_chains, n = position.shape[0], len(self.draw_steps)
+        in_memory = 0 if folder else n
+        shape = (n_chains, in_memory, position.shape[1])
         self.draws = torch.full(shape, torch.nan, dtype=position.dtype)
-        self.values = torch.full(shape[:2], torch.nan, dtype=position.dtype)
+        self.values = torch.full((n_chains, n), torch.nan, dtype=position.dtype)
+
+    @property
+    def n_taken(self) -> int:
+        """How many of the draws asked for there are."""
+        return min(self.n_recorded, self.n_draws)
 
     @property
     def done(self) -> bool:
@@ -322,7 +347,11 @@ class _Loop:
         for divergence in self.divergences:
             going[divergence.chain] = steps < divergence.step
         new = slice(self.n_recorded, self.n_recorded + len(seen))
-        self.draws[:, new] = positions.cpu().masked_fill(~going[..., None], torch.nan)
+        draws = positions.cpu().masked_fill(~going[..., None], torch.nan)
+        if self.folder is None:
+            self.draws[:, new] = draws
+        else:
+            self.folder.add(draws)
         self.values[:, new] = values.cpu().masked_fill(~going, torch.nan)
         self.moments.add(
             going.to(positions.device),
@@ -336,9 +365,9 @@ class _Loop:
         return Progress(
             min(self.step, self.n_steps),
             self.n_steps,
-            min(self.n_recorded, self.n_draws),
+            self.n_taken,
             self.seconds,
-            self.values[:, : min(self.n_recorded, self.n_draws)],
+            self.values[:, : self.n_taken],
             tuple(self.divergences),
         )
 
@@ -354,6 +383,8 @@ class _Loop:
             step=self.step,
             seconds=self.seconds,
             divergences=tuple(self.divergences),
+            n_draws=self.n_taken,
+            chunks=[] if self.folder is None else self.folder.sizes,
         )
 
     def restore(self, saved: Checkpoint, path: Any) -> None:
@@ -362,8 +393,11 @@ class _Loop:
         self.state = type(self.state)(**tensors)
         saved.check_potential(self.potential(self.state.position, None)[0], path)
         self.streams.restore(saved.streams)
-        self.n_recorded = min(saved.draws.shape[1], len(self.draw_steps))
-        self.draws[:, : self.n_recorded] = saved.draws[:, : self.n_recorded]
+        self.n_recorded = min(saved.potential.shape[1], len(self.draw_steps))
+        if self.folder is None:
+            self.draws[:, : self.n_recorded] = saved.draws[:, : self.n_recorded]
+        else:
+            self.folder.sizes = saved.chunks
         self.values[:, : self.n_recorded] = saved.potential[:, : self.n_recorded]
         self.moments = Moments.from_tensors(saved.moments)
         self.step, self.seconds = saved.step, saved.seconds
@@ -373,9 +407,15 @@ class _Loop:
 
     def result(self, interrupted: bool, names: dict[str, slice] | None) -> ChainDraws:
         temperature = self.sampler.temperature
+        n, k = self.n_taken, 1
+        if self.folder is None:
+            draws = self.draws[:, :n]
+        else:
+            k = self.folder.stride(n * self.state.position.nbytes)
+            draws = self.folder.every(k, n) if n else self.draws
         result = ChainDraws(
-            draws=self.draws[:, : min(self.n_recorded, self.n_draws)],
-            potential=self.values[:, : min(self.n_recorded, self.n_draws)],
+            draws=draws,
+            potential=self.values[:, :n][:, k - 1 :: k],
             moments=self.moments,
             sampler=self.sampler,
             temperature=None if callable(temperature) else float(temperature),
@@ -383,7 +423,7 @@ class _Loop:
             faults=tuple(self.sampler.faults(self.state, self._controls(self.step))),
             seed=self.seed,
             burn_in=self.burn_in,
-            thin=self.thin,
+            thin=self.thin * k,
             n_steps=self.step,
             seconds=self.seconds,
             interrupted=interrupted,
@@ -395,49 +435,15 @@ class _Loop:
 
 
 def _save(path: str | os.PathLike[str], loop: _Loop, fingerprint: dict[str, Any]) -> None:
-    """Write a checkpoint; if that fails say so and go on, for the draws are still in memory."""
+    """Write a checkpoint; if that fails say so and go on, if the draws are still in memory."""
+    if loop.folder is not None:
+        loop.folder.flush()
+        write_checkpoint(path, loop.snapshot(), fingerprint)
+        return
     try:
         write_checkpoint(path, loop.snapshot(), fingerprint)
     except StorageError as error:
         warnings.warn(str(error), SamplingWarning, stacklevel=4)
-
-
-def _advance(
-    sampler: AnySampler,
-    potential: Potential,
-    state: State,
-    noise: Tensor,  # (K, C, P)
-    batches: Tensor | None,  # (K, C, B)
-    controls: list[Controls],
-    record: bool,
-) -> tuple[State, list[Record]]:
-    """K steps, and what was seen at the start of each."""
-    records = []
-    for k in range(len(controls)):
-        batch = None if batches is None else batches[k]
-        new, info = sampler.update(
-            state, functools.partial(potential, batch=batch), noise[k], controls[k]
-        )
-        if record:
-            kinetic = sampler.kinetic(state, info, controls[k])
-            records.append((state.position, info, kinetic))
-        state = new
-    return state, records
-
-
-@functools.lru_cache(maxsize=8)
-def _fused(
-    sampler: AnySampler, potential: Callable[..., tuple[Tensor, Tensor]]
-) -> Callable[..., Any]:
-    def program(
-        state: State, noise: Tensor, batches: Tensor | None, controls: Any, record: bool
-    ) -> Any:
-        return _advance(sampler, potential, state, noise, batches, controls, record)
-
-    # Dynamo counts recompilations by code object: give every program one of its own.
-    code = program.__code__.replace(co_name=f"chains_{id(program):x}")
-    own = types.FunctionType(code, globals(), code.co_name, None, program.__closure__)
-    return torch.compile(own, dynamic=False, fullgraph=True)
 
 
 def _block_steps(n_parameters: int) -> int:

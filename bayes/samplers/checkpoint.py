@@ -22,13 +22,15 @@ class Checkpoint:
 
     state: Mapping[str, Tensor]
     streams: Tensor
-    draws: Tensor  # (C, S, P)
+    draws: Tensor  # (C, S, P), or (C, 0, P) if they are in a folder
     potential: Tensor  # (C, S)
     moments: Mapping[str, Tensor]
     at_position: Tensor  # (C,), the potential on all data at the state's position
     step: int
     seconds: float
     divergences: tuple[Divergence, ...]
+    n_draws: int  # asked for and taken
+    chunks: list[int]  # sizes of those in the folder
 
     def check_potential(self, value: Tensor, path: Any) -> None:
         """Refuse if the potential at the saved positions is not what it was.
@@ -69,6 +71,8 @@ def write_checkpoint(
         "step": checkpoint.step,
         "seconds": checkpoint.seconds,
         "divergences": [asdict(d) for d in checkpoint.divergences],
+        "n_draws": checkpoint.n_draws,
+        "chunks": checkpoint.chunks,
     }
     write(path, KIND, VERSION, header, tensors)
 
@@ -100,4 +104,6 @@ def read_checkpoint(path: str | os.PathLike[str], fingerprint: dict[str, Any]) -
         header["step"],
         header["seconds"],
         tuple(Divergence(**d) for d in header["divergences"]),
+        header["n_draws"],
+        header["chunks"],
     )

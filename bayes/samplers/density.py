@@ -32,6 +32,7 @@ def sample_density(
     names: dict[str, slice] | None = None,
     callback: Callable[[Progress], None] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
+    stream_to: str | os.PathLike[str] | None = None,
 ) -> ChainDraws:
     r"""Sample :math:`\pi(q)^{1/T}`, up to its constant, with C chains at once.
 
@@ -59,7 +60,7 @@ def sample_density(
         Blocks of the parameters, for reports and ArviZ.
     callback : callable or None
         Called with a `Progress` after every block of steps.
-    checkpoint : path or None
+    checkpoint, stream_to : path or None
         See `chains.run`.
 
     Returns
@@ -98,6 +99,7 @@ def sample_density(
         names=names,
         callback=callback,
         checkpoint=checkpoint,
+        stream_to=stream_to,
     )
 
 

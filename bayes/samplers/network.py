@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from .._validation import as_inputs, check_int
+from .._validation import as_inputs, check_choice, check_int
 from ..networks import BayesianNetwork, as_network
 from .chains import Progress, run
 from .cyclical import AnySampler
+from .ensemble import deep_ensemble
 from .likelihoods import Gaussian, Likelihood
 from .posterior import Posterior
 from .streams import seed_of
@@ -77,13 +78,14 @@ def sample(
     batch_size: int | None = 32,
     *,
     likelihood: Likelihood | None = None,
-    init: Tensor | None = None,
+    init: Tensor | Literal["prior", "ensemble"] = "prior",
     random_state: int | None = None,
     callback: Callable[[Progress], None] | None = None,
     compile: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
+    stream_to: str | os.PathLike[str] | None = None,
 ) -> Posterior:
-    """Sample the posterior of a network's weights, from starts drawn from the prior.
+    """Sample the posterior of a network's weights, chains starting from the prior.
 
     Parameters
     ----------
@@ -98,10 +100,11 @@ def sample(
         Observations of a step's gradient, drawn with replacement; None for all.
     likelihood : Likelihood, optional
         `Gaussian()` with a learned scale unless given.
-    init : Tensor, optional
-        (C, P) weights to start from, such as a deep ensemble's.
+    init : {"prior", "ensemble"} or Tensor
+        Where chains start: at draws of the prior, at a mode near each (`deep_ensemble`), or at
+        given weights (C, P).
     random_state : int or None
-    callback, compile, checkpoint
+    callback, compile, checkpoint, stream_to
         As in `sample_density`.
 
     Returns
@@ -137,19 +140,32 @@ def sample(
         )
     seed = seed_of(random_state)
     check_int("n_chains", n_chains, 1)
-    if init is None:
-        init = torch.cat([prior.sample(1, _start_seed(seed, c)) for c in range(n_chains)])
-    if tuple(init.shape) != (n_chains, net.n_weights):
+    start = init
+    if not isinstance(start, Tensor):
+        check_choice("init", start, ("prior", "ensemble"))
+        start = torch.cat([prior.sample(1, _start_seed(seed, c)) for c in range(n_chains)])
+    if tuple(start.shape) != (n_chains, net.n_weights):
         raise ValueError(
             f"The 'init' parameter must have shape ({n_chains}, {net.n_weights}), a row of "
-            f"weights a chain; got shape {tuple(init.shape)}."
+            f"weights a chain; got shape {tuple(start.shape)}."
         )
-    position = torch.cat([init.to(X), likelihood.start(n_chains, X)], 1)
+    if batch_size is not None:
+        check_int("batch_size", batch_size, 1, len(X))
+    position = torch.cat([start.to(X), likelihood.start(n_chains, X)], 1)
+    potential = NetworkPotential(net, prior, X, y, likelihood)
+    if isinstance(init, str) and init == "ensemble":
+        position = deep_ensemble(
+            potential,
+            position,
+            seed=(2**62 + seed) % 2**63,  # other batches than the chains'
+            n_observations=len(X),
+            batch_size=batch_size,
+        )
     names = {b.name: slice(b.start, b.stop) for b in net.blocks}
     if likelihood.n_extra:
         names["log_noise"] = slice(net.n_weights, position.shape[1])
     draws = run(
-        NetworkPotential(net, prior, X, y, likelihood),
+        potential,
         sampler,
         position,
         n_draws=n_draws,
@@ -161,6 +177,7 @@ def sample(
         compile=compile,
         callback=callback,
         checkpoint=checkpoint,
+        stream_to=stream_to,
         names=names,
     )
     return Posterior(net, prior, likelihood, X, y, draws)

@@ -136,8 +136,8 @@ class Posterior:
             groups["prior"] = {
                 b.name: drawn[None, :, b.start : b.stop].numpy() for b in self.net.blocks
             }
-        for name, group in arviz_base.from_dict(groups).children.items():
-            tree[name] = group
+        for name, part in arviz_base.from_dict(groups).children.items():
+            tree[name] = part
         stats = tree["sample_stats"].to_dataset()
         tree["sample_stats"].dataset = stats.assign(
             lp=(("chain", "draw"), self.log_joint().numpy())

@@ -360,7 +360,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr("os.replace", fail)
-    with pytest.raises(StorageError, match="disk full.*intact"):
+    with pytest.raises(StorageError, match=r"disk full.*intact"):
         GaussianPrior.per_layer(NET, scale=2.0).save(path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

@@ -22,6 +22,7 @@ from bayes.samplers import (
     Posterior,
     StorageError,
     StudentT,
+    deep_ensemble,
     sample,
 )
 
@@ -120,6 +121,43 @@ def test_a_linear_network_has_the_conjugate_posterior():
     assert torch.allclose(law.scale, scale, rtol=0.05)
     wrong, _, _ = linear_posterior(scale=0.8, batch_size=None, **options)
     assert _deviation(wrong, model) > 5
+
+
+def test_a_deep_ensemble_starts_at_the_mode():
+    """The linear network has one mode, the closed form's mean; Adam with a rate that falls to 0
+    ends within 1e-3 of it. Draws of the prior, which start it, are far from it."""
+    X, y = data()
+    net, prior = network(hidden=())
+    potential = NetworkPotential(net, prior, X, y, Gaussian(0.4))
+    _, model, _ = linear_posterior(sampler=BAOAB(0.1), n_chains=1, n_draws=1, batch_size=None)
+    starts = prior.sample(5, 0)
+    modes = deep_ensemble(potential, starts, seed=1, n_observations=len(X))
+    assert float((modes - model.mean).abs().max()) < 1e-3
+    assert float((starts - model.mean).abs().max(1).values.min()) > 0.1
+    options = {"seed": 1, "n_observations": len(X), "batch_size": 4, "n_steps": 60}
+    many = deep_ensemble(potential, starts, **options)
+    assert torch.allclose(many[:2], deep_ensemble(potential, starts[:2], **options), atol=EXACT)
+    assert float((many - modes).abs().max()) > 1e-3  # batches are at work
+
+
+def test_chains_start_from_the_ensemble():
+    """A step so small that nothing moves: the first draws are where the chains started."""
+    X, y = data()
+    net, prior = network()
+    options = {"n_chains": 3, "n_draws": 1, "thin": 1, "burn_in": 0, "random_state": 0}
+    run = {
+        init: sample(
+            net, prior, X, y, BAOAB(1e-9), likelihood=Gaussian(0.4), batch_size=None, init=init,
+            **options,
+        ).run
+        for init in ("prior", "ensemble")
+    }  # fmt: skip
+    assert bool((run["ensemble"].potential < run["prior"].potential).all())
+    potential = NetworkPotential(net, prior, X, y, Gaussian(0.4))
+    slopes = {k: potential(r.draws[:, 0], None)[1].norm(dim=1) for k, r in run.items()}
+    assert float((slopes["ensemble"] / slopes["prior"]).max()) < 0.1
+    with pytest.raises(ValueError, match="optimisation of chain 0 left the finite numbers"):
+        sample(net, prior, X, y * 1e200, BAOAB(1e-9), init="ensemble", batch_size=None)
 
 
 def test_mixture_against_one_component_and_sampling():
@@ -239,6 +277,7 @@ def test_labels():
         ({"y": torch.zeros(5)}, "one value a row of X; got 5 for 12 rows"),
         ({"y": torch.full((12,), torch.nan)}, "'y' parameter must be finite"),
         ({"init": torch.zeros(2, 3)}, "'init' parameter must have shape"),
+        ({"init": "mode"}, "'init' parameter must be one of"),
         ({"likelihood": HeteroscedasticGaussian()}, "must have 2 outputs"),
         ({"X": torch.full((12, 2), torch.nan)}, "'X' parameter must be finite"),
     ],

@@ -157,3 +157,10 @@ def test_report(moebius, tmp_path):
     assert (code, err) == (0, "")
     assert out == f"{tmp_path / 'report.html'}\n"
     assert "It is so." in (tmp_path / "report.html").read_text()
+
+
+def test_checks_of_minutes_are_left_out_unless_asked_for(claim, tmp_path):
+    (_, record), *_ = verify([claim], tmp_path, profile="quick", longest=-1.0)
+    assert record.finding.verdict == "not run"
+    assert "it takes minutes; run it by moebius verify" in record.finding.sentence
+    assert not list(tmp_path.glob("claims/*.json"))  # nothing was found, nothing is kept
