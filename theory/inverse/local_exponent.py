@@ -155,8 +155,7 @@ def local_exponent(
     """
     chosen = _entries(near, group)
     m = near.cells[near.cell or 0]
-    low, high = near.bounds
-    reach = float(np.minimum(-low[chosen], high[chosen]).min())
+    reach = largest_deviation(near, group)
     sizes = _sizes(deltas, reach, m)
     rng = np.random.default_rng(random_state)
     search = _Search(near, group, m)
@@ -299,6 +298,13 @@ def _entries(near: Neighbourhood, group: str) -> list[int]:
             "truth, pinned by the gate's translation, or no parameter of the gate."
         )
     return [int(k) for k in chosen]
+
+
+def largest_deviation(near: Neighbourhood, group: str) -> float:
+    """How far, to either side, a group's deviations may go in the examined cell."""
+    chosen = _entries(near, group)
+    low, high = near.bounds
+    return float(np.minimum(-low[chosen], high[chosen]).min())
 
 
 def _sizes(deltas: Sequence[float] | None, reach: float, m: int) -> Array:

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import least_squares
 
-from .local_exponent import LocalExponent, extrapolated, local_exponent
+from .local_exponent import LocalExponent, extrapolated, largest_deviation, local_exponent
 from .neighbourhood import Array, Neighbourhood
 from .quotient import FINER, Quotient
 
@@ -100,7 +100,7 @@ def pointwise_pairs(
         Of the parameter, in this neighbourhood.
     n : sequence of float or None
         At least 4 ascending sample sizes, met to within what interpolation leaves; None takes 8 up
-        to 10^12, from about the first whose pair lies within half the radius.
+        to 10^12, from about the first whose pair lies within half the radius and the bounds.
 
     Returns
     -------
@@ -117,7 +117,7 @@ def pointwise_pairs(
             "not identified, and no pair is needed: equal densities lie at any distance."
         )
     log_h, log_delta = np.log(found.values), np.log(found.deltas)
-    reach = math.log(0.5 * near.radius)
+    reach = math.log(min(0.5 * near.radius, largest_deviation(near, found.group)))
     furthest = log_h[0] + (reach - log_delta[0]) * found.exponent
     wanted = _sample_sizes(n, BUDGET * math.exp(-2 * furthest))
     level = 0.5 * np.log(BUDGET / wanted)
