@@ -1,8 +1,7 @@
 """Files: tensors and a JSON header in one safetensors file, written whole or not at all.
 
-A file is written under a temporary name in its own folder, synced and renamed into place, so a
-reader sees a whole file or none. Its metadata name what kind of content it holds and which version
-of that kind. Nothing is pickled.
+Its metadata name what kind of content a file holds and which version of that kind. Nothing is
+pickled.
 """
 
 from __future__ import annotations
@@ -11,11 +10,12 @@ import errno
 import json
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+
+from .files import write_whole
 
 
 class StorageError(ValueError):
@@ -62,18 +62,8 @@ def write(
         {"kind": kind, "version": str(version), "header": json.dumps(header)},
     )
     target = Path(path)
-    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     try:
-        try:
-            with open(temporary, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
-        except BaseException:  # Ctrl-C too
-            with suppress(OSError):
-                temporary.unlink()
-            raise
+        write_whole(target, content)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         what = "no space is left" if full else error.strerror or error

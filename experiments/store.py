@@ -31,6 +31,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bayes import files
+
 from . import UserError
 from .keys import checked_name
 from .kinds import Batch
@@ -300,23 +302,8 @@ def write_whole(path: Path, content: bytes) -> None:
     StoreError
         If the file system refuses; `StoreFullError` if there is no space left.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with clear_errors(path):
-        try:
-            with open(temporary, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:  # Ctrl-C too
-            with suppress(OSError):
-                temporary.unlink()
-            raise
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        files.write_whole(path, content)
 
 
 def stores_in(out: str | PathLike[str]) -> list[Store]:

@@ -59,49 +59,6 @@ def check_features(X: Any, n_features: int) -> Tensor:
     return X
 
 
-def check_int(name: str, value: Any, low: int, high: int | None = None, *, why: str = "") -> int:
-    is_int = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not is_int or value < low or (high is not None and value > high):
-        top = "inf)" if high is None else f"{high}]"
-        raise ValueError(
-            f"The {name!r} parameter must be an int in [{low}, {top}{why}; got {value!r}."
-        )
-    return int(value)
-
-
-def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
-    if value not in choices:
-        options = ", ".join(repr(c) for c in choices)
-        raise ValueError(f"The {name!r} parameter must be one of {{{options}}}; got {value!r}.")
-    return str(value)
-
-
-def check_real(
-    name: str,
-    value: Any,
-    *,
-    low: float = -np.inf,
-    high: float = np.inf,
-    strict: bool = False,
-) -> float:
-    """A real number in [low, high], or in (low, high] if strict."""
-    is_real = isinstance(value, int | float | np.integer | np.floating)
-    if (
-        not is_real
-        or isinstance(value, bool)
-        or not np.isfinite(value)
-        or value > high
-        or value < low
-        or (strict and value == low)
-    ):
-        bracket = "(" if strict else "["
-        raise ValueError(
-            f"The {name!r} parameter must be a real number in {bracket}{low}, {high}]; "
-            f"got {value!r}."
-        )
-    return float(value)
-
-
 def generator(random_state: Any) -> np.random.Generator:
     """A NumPy generator from a seed, a SeedSequence, a generator or None (fresh entropy).
 

@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._validation import check_int, check_real, generator
+from kernels.checks import check_int, check_real
+
+from ._validation import generator
 
 
 class Design(Protocol):

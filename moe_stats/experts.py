@@ -14,9 +14,10 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
+from kernels.checks import check_int
 from kernels.gating import Layout
 
-from ._validation import as_tensor, check_features, check_int, check_shape, per_expert
+from ._validation import as_tensor, check_features, check_shape, per_expert
 
 
 @dataclass(frozen=True, eq=False)

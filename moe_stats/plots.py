@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-from ._validation import check_int, check_real
+from kernels.checks import check_int, check_real
+
 from .regressor import GaussianMoERegressor
 from .selection import Dendrogram
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .._validation import check_choice
+from kernels.checks import check_choice
 
 
 def linear(x: Tensor) -> Tensor:

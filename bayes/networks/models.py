@@ -7,7 +7,8 @@ from itertools import pairwise
 
 from torch import nn
 
-from .._validation import check_int
+from kernels.checks import check_int
+
 from .activations import Activation
 from .network import BayesianNetwork
 

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from .._validation import check_int, torch_generator
+from kernels.checks import check_int
+
+from .._validation import torch_generator
 from ..networks import BayesianNetwork, as_network
 
 if TYPE_CHECKING:

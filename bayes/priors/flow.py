@@ -23,7 +23,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from .._validation import check_int, torch_generator
+from kernels.checks import check_int
+
+from .._validation import torch_generator
 from ..networks import BayesianNetwork
 from .base import Prior
 from .gaussian import GaussianPrior, standard_normal

@@ -14,7 +14,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from .._validation import check_real, torch_generator
+from kernels.checks import check_real
+
+from .._validation import torch_generator
 from ..networks import BayesianNetwork
 from .base import Prior
 from .groups import group_index

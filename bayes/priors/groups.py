@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .._validation import check_choice
+from kernels.checks import check_choice
+
 from ..networks import BayesianNetwork
 
 BY = ("layer", "parameter", "ard")

@@ -13,7 +13,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from .._validation import as_inputs, check_int, check_real, torch_generator
+from kernels.checks import check_int, check_real
+
+from .._validation import as_inputs, torch_generator
 
 
 class MeasurementSet(Protocol):

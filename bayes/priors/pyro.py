@@ -67,10 +67,8 @@ def _weights_law(prior: Prior) -> Any:
 
         def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008
             shape = torch.Size(sample_shape)
-            seed = int(torch.randint(2**62, ()))
-            return prior.rsample(shape.numel(), seed).unflatten(0, shape or (1,))[
-                (0,) * (not shape)
-            ]
+            draws = prior.rsample(shape.numel(), int(torch.randint(2**62, ())))
+            return draws.reshape(*shape, prior.net.n_weights)
 
         def log_prob(self, value: Tensor) -> Tensor:
             return prior.log_prob(value)

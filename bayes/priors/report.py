@@ -21,7 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._validation import check_int, check_memory, torch_generator
+from kernels.checks import check_int
+
+from .._validation import check_memory, torch_generator
 from .base import Prior
 from .energy import energy_distance
 from .gaussian_w2 import gaussian_w2

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .._validation import check_real
+from kernels.checks import check_real
 
 
 def sinkhorn_divergence(f: Tensor, g: Tensor, regularisation: float = 0.05) -> Tensor:

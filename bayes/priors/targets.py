@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .._validation import check_int, torch_generator
+from kernels.checks import check_int
+
+from .._validation import torch_generator
 
 if TYPE_CHECKING:
     from gpytorch.kernels import Kernel, ScaleKernel

@@ -31,7 +31,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 from torch import Tensor
 
-from .._validation import check_real
+from kernels.checks import check_real
 
 Schedule = Callable[[int], float]
 """A value for every step t = 0, 1, ..."""

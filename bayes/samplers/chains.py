@@ -24,9 +24,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kernels.checks import check_int
 from kernels.sgmcmc import can_compile
 
-from .._validation import check_int
 from ..storage import StorageError
 from .base import Controls, Info, Potential, State
 from .checkpoint import Checkpoint, read_checkpoint, write_checkpoint

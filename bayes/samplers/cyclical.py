@@ -17,7 +17,8 @@ from typing import Any
 
 from torch import Tensor
 
-from .._validation import check_int, check_real
+from kernels.checks import check_int, check_real
+
 from .base import Controls, Info, OnBatch, Sampler, State
 from .schedules import CosineCycles
 

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._validation import check_int
+from kernels.checks import check_int
+
 from .chains import Progress, run
 from .cyclical import AnySampler
 from .draws import ChainDraws

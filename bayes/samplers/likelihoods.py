@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._validation import check_real
+from kernels.checks import check_real
 
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from .._validation import as_inputs, check_choice, check_int
+from kernels.checks import check_choice, check_int
+
+from .._validation import as_inputs
 from ..networks import BayesianNetwork, as_network
 from .chains import Progress, run
 from .cyclical import AnySampler

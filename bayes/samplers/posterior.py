@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .._validation import as_inputs, check_int
+from kernels.checks import check_int
+
+from .._validation import as_inputs
 from ..networks import BayesianNetwork
 from ..storage import StorageError, group, read, write
 from .cyclical import AnySampler

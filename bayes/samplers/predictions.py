@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._validation import check_int, check_real
+from kernels.checks import check_int, check_real
+
 from .likelihoods import Regression
 
 

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from kernels import sgmcmc
+from kernels.checks import check_real
 
-from .._validation import check_real
 from .base import Controls, Info, OnBatch, Sampler
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from .._validation import check_int, check_real
+from kernels.checks import check_int, check_real
+
 from .density import _starts
 from .potentials import LogDensity
 from .streams import seed_of
@@ -62,11 +64,12 @@ def nuts_reference(
     check_int("n_draws", n_draws, 1)
     check_int("burn_in", burn_in, 1)
     check_real("target_accept", target_accept, low=0, high=1, strict=True)
-    seed = seed_of(random_state)
+    # of one seed's children, so that no two chains of two seeds are the same
+    seeds = np.random.SeedSequence(seed_of(random_state)).generate_state(len(position), np.uint64)
     draws, n_divergent = [], 0
-    for chain, start in enumerate(position):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed((seed + chain) % 2**63)
+    for seed, start in zip(seeds.tolist(), position, strict=True):
+        with torch.random.fork_rng(devices=[]):  # Pyro knows torch's global generator alone
+            torch.manual_seed(seed % 2**63)
             kernel = NUTS(
                 potential_fn=lambda values: -log_density(values["q"]),
                 target_accept_prob=target_accept,

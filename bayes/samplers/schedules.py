@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from .._validation import check_int, check_real
+from kernels.checks import check_int, check_real
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,8 @@ from typing import NamedTuple
 from torch import Tensor
 
 from kernels import sgmcmc
+from kernels.checks import check_real
 
-from .._validation import check_real
 from .base import Controls, Info, OnBatch, Sampler, at
 
 

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._validation import check_int, check_real
+from kernels.checks import check_int, check_real
+
 from .base import Potential, Sampler
 from .chains import SamplingWarning, run
 from .potentials import LogDensity, potential_of

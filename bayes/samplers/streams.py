@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._validation import check_int
+from kernels.checks import check_int
 
 _STRIDE = 0x9E3779B1  # odd: seeds of different chains differ, modulo 2^32
 

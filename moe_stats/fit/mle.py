@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kernels.checks import check_choice, check_int, check_real
 from kernels.gating import Layout
 
-from .._validation import check_choice, check_int, check_real, generator
+from .._validation import generator
 from ..experts import EXPERTS
 from ..gates import GATES, Gate, GateTemplate
 from ..model import GaussianMoE

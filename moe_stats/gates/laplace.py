@@ -17,10 +17,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from kernels.checks import check_real
 from kernels.gating import GateForm
 from kernels.gating.form import Column
 
-from .._validation import check_real
 from .softmax import SoftmaxGate
 
 

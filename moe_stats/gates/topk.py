@@ -15,9 +15,9 @@ from typing import Any, Literal, Self
 
 from torch import Tensor
 
+from kernels.checks import check_choice, check_int
 from kernels.gating import GateForm
 
-from .._validation import check_choice, check_int
 from .softmax import SoftmaxGate, affine, affine_gradient, linear
 
 

@@ -20,9 +20,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from kernels.checks import check_choice
 from kernels.gating import Layout
 
-from .._validation import check_choice
 from ..fit.certificate import FLAT, binding_weights, silent
 from ..fit.mle import MLE
 from ..fit.newton import free_coordinates, scaled_hessian, standard_error_units

@@ -17,9 +17,9 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from kernels.checks import check_int, check_real
 from kernels.gating import Layout
 
-from .._validation import check_int, check_real
 from ..model import GaussianMoE
 from .gauge import shifted_places
 

@@ -27,7 +27,8 @@ import torch
 from scipy.special import ndtri
 from torch import Tensor
 
-from .._validation import check_choice, check_int, check_real
+from kernels.checks import check_choice, check_int, check_real
+
 from ..fit.mle import MLE
 from ..model import GaussianMoE
 from .bootstrap import bootstrap

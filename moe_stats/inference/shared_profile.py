@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .._validation import check_int, check_real
+from kernels.checks import check_int, check_real
+
 from ..fit.mle import MLE
 from .profile import Profile
 

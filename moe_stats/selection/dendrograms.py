@@ -33,7 +33,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._validation import as_tensor, check_features, check_int
+from kernels.checks import check_int
+
+from .._validation import as_tensor, check_features
 from ..experts import LinearExperts
 from ..gates import Gate, SoftmaxGate
 from ..model import GaussianMoE

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._validation import check_choice, check_int
+from kernels.checks import check_choice, check_int
+
 from ..fit.mle import MLE, as_template, fit_mle
 from ..gates import GateTemplate
 from ..model import GaussianMoE

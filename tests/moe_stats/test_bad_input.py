@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kernels.checks import check_choice, check_int, check_real
 from moe_stats import (
     GaussianMoE,
     GaussianMoERegressor,
@@ -19,7 +20,7 @@ from moe_stats import (
     Uniform,
     fit_mle,
 )
-from moe_stats._validation import as_tensor, check_choice, check_int, check_real, generator
+from moe_stats._validation import as_tensor, generator
 
 NO_DEADLINE = settings(deadline=None)  # timings are benchmarks, not tests
 RNG = np.random.default_rng(0)

@@ -26,7 +26,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ._validation import check_count
+from kernels.checks import check_int
+
 from .gauss_hermite import gauss_hermite_certificate
 
 MAX_EXACT = 100
@@ -112,5 +113,5 @@ def rbar(m: int) -> Rbar:
     >>> rbar(2).certificate["nodes"], rbar(2).certificate["weights"]  # x^2 - 1 and 1/2
     (['-1', '0', '1'], ['1/2', '0'])
     """
-    check_count("m", m)
+    check_int("m", m, 1)
     return Rbar(int(m), 2 * int(m) if m > 1 else 1)

@@ -36,7 +36,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from ._validation import check_count
+from kernels.checks import check_int
 
 Polynomial = Mapping[tuple[int, ...], Fraction]
 """Exponents of an atom's variables to a coefficient."""
@@ -118,8 +118,8 @@ def gmm_system(n_atoms: int, order: int) -> PolynomialSystem:
     -------
     PolynomialSystem
     """
-    check_count("n_atoms", n_atoms)
-    check_count("order", order)
+    check_int("n_atoms", n_atoms, 1)
+    check_int("order", order, 1)
     equations: dict[tuple[int, ...], Polynomial] = {
         (s,): {(s - 2 * k, k): _inverse_factorials(s - 2 * k, k) for k in range(s // 2 + 1)}
         for s in range(1, order + 1)
@@ -150,9 +150,9 @@ def softmax_system(n_atoms: int, order: int, n_features: int = 1) -> PolynomialS
     >>> {e: str(c) for e, c in system.equations[1, 1].items()}  # exponents of db1, da, db, ds
     {(1, 0, 1, 0): '1', (0, 1, 0, 0): '1'}
     """
-    check_count("n_atoms", n_atoms)
-    check_count("order", order)
-    check_count("n_features", n_features)
+    check_int("n_atoms", n_atoms, 1)
+    check_int("order", order, 1)
+    check_int("n_features", n_features, 1)
     labels = (
         label
         for label in itertools.product(range(order + 1), repeat=n_features + 1)

@@ -15,7 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ._validation import check_count
+from kernels.checks import check_int
+
 from .systems import gmm_system
 
 
@@ -84,7 +85,7 @@ def eliminate_two_atoms(order: int = 4) -> Elimination:
     """
     import sympy as sp
 
-    check_count("order", order, 2)
+    check_int("order", order, 2)
     w, first, second, inverse = sp.symbols("w q2_1 q2_2 z")
     system = gmm_system(2, order)
     left = system.residuals([w, 1 - w], [(1 - w, first), (-w, second)])

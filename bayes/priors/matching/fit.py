@@ -9,7 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from ..._validation import check_int, check_memory, torch_generator
+from kernels.checks import check_int
+
+from ..._validation import check_memory, torch_generator
 from ...networks import BayesianNetwork, as_network
 from ..base import Prior
 from ..measurement import as_measurement

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
-from ..._validation import check_choice
+from kernels.checks import check_choice
+
 from ..base import Prior
 from ..nngp import network_covariance
 from .bures import Bures
