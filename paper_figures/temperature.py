@@ -40,17 +40,23 @@ LAWS = {
 
 
 def temperature_figure(studies: Sequence[Stored], title: str) -> Figure:
-    """Three errors over n and a profile likelihood, one row a study."""
+    """Errors over n, those that some study measures, and a profile likelihood; one row a study.
+
+    With an expert too many only the temperature is measured: slopes are compared between cells of
+    one atom.
+    """
     from matplotlib.figure import Figure
 
+    measured = {c: name for c, name in QUANTITIES.items() if any(_rates(s, c) for s in studies)}
+    n_panels = len(measured) + 1
     with style():
-        figure = Figure(figsize=(13.5, 4.6 * len(studies)))
-        axes = figure.subplots(len(studies), 4, squeeze=False)
+        figure = Figure(figsize=(3.4 * n_panels, 4.6 * len(studies)))
+        axes = figure.subplots(len(studies), n_panels, squeeze=False)
         for row, stored in zip(axes, studies, strict=True):
-            for ax, (column, heading) in zip(row, QUANTITIES.items(), strict=False):
+            for ax, (column, heading) in zip(row, measured.items(), strict=False):
                 _draw_errors(ax, stored, column)
                 ax.set_title(f"Error of {heading}")
-            _draw_profile(row[3], stored.prepared["profile"], stored.study.setting.truth)
+            _draw_profile(row[-1], stored.prepared["profile"], stored.study.setting.truth)
             row[0].set_ylabel(f"{stored.study.name}\n\nabsolute error")
         figure.suptitle(title, fontsize=11)
     return figure

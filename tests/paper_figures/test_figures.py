@@ -1,5 +1,6 @@
 """Figures: drawn from a made table, saved with the table they show."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -11,6 +12,7 @@ from experiments.study import load_study
 from paper_figures.estimators import comparison
 from paper_figures.levels import closest_gates, levels, levels_figure
 from paper_figures.rates import rates_figure
+from paper_figures.temperature import temperature_figure
 from theory.assessment import assess
 
 SIZES = [100, 316, 1000, 3162]
@@ -150,6 +152,17 @@ def test_what_a_temperature_costs_for_two_gates_side_by_side(tmp_path):
     assert laws["activation-exact-tanh", "temperature_deviation"] in ("power", "log_power")
     shown = rendered.summary.set_index(["arm", "quantity"])
     assert "levels off" in shown.loc[("mle", "temperature, raw"), "derived is sharp"]
+
+
+def test_panels_without_a_measurement_are_left_out():
+    study = load_study("activation-over-tanh")
+    table = temperature_rows(study, True)
+    stored = paper_figures.Stored(study, table, temperature_prepared(study))
+    assert len(temperature_figure([stored], "all").axes) == 4
+    slopes = ["raw_gate_slope_deviation", "scaled_gate_slope_deviation"]
+    unmeasured = dataclasses.replace(stored, table=table.assign(**dict.fromkeys(slopes, np.nan)))
+    titles = [ax.get_title() for ax in temperature_figure([unmeasured], "one").axes]
+    assert [title.split(" ")[0] for title in titles] == ["Error", "Profile"]
 
 
 def test_a_study_without_a_temperature_is_not_drawn_beside_another(tmp_path):
