@@ -60,6 +60,8 @@ def rates_figure(assessments: Sequence[Assessment], table: pd.DataFrame, title: 
                 draw_prediction(ax, chosen)
             unit = "own units" if panel is not edges else UNITS
             finish(ax, heading, f"deviation ({unit})")
+        longest = max(len(ax.get_legend().get_texts()) for ax in axes)
+        figure.set_figheight(4.2 + 0.25 * max(0, longest - 5))  # legends stand below the axes
         figure.suptitle(title, fontsize=11)
     return figure
 
