@@ -109,7 +109,7 @@ class Coverage:
     """See the module's docstring."""
 
     name = "coverage"
-    revision = 1
+    revision = 2
     Setting = CoverageSetting
     Profile = CoverageProfile
 

@@ -74,7 +74,7 @@ class Selection:
     """See the module's docstring."""
 
     name = "selection"
-    revision = 1
+    revision = 2
     Setting = SelectionSetting
     Profile = SelectionProfile
 

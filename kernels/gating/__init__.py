@@ -3,7 +3,7 @@
 `evaluate` takes a batch of B models over R data sets and returns log-likelihoods, gradients,
 complete-data information and Hessians; `joint` returns the pointwise quantities behind them.
 The form that runs is chosen from the size of the batch: `naive` for small ones, `compiled`
-where a fused pass pays for its compilation.
+where a fused pass pays for its compilation; on a GPU `triton`, a hand-written kernel.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from .. import gpu
+from ..checks import check_choice
 from ..compiler import has_compiler
 from . import naive
 from .form import Evaluation, GateForm, Layout, Order
@@ -40,7 +42,8 @@ def evaluate(
     *,
     order: Order = "gradient",
     responsibilities: bool = False,
-    backend: Literal["auto", "naive", "compiled"] = "auto",
+    backend: Literal["auto", "naive", "compiled", "triton"] = "auto",
+    n_climbs: int = 0,
 ) -> Evaluation:
     """Evaluate B models, each on one of R data sets.
 
@@ -60,21 +63,41 @@ def evaluate(
         How much to compute; each order includes the ones before it.
     responsibilities : bool
         Whether to return the (B, E, N) responsibilities too.
-    backend : {"auto", "naive", "compiled"}
-        Which form runs; "auto" chooses by size.
+    backend : {"auto", "naive", "compiled", "triton"}
+        Which form runs; "auto" chooses by device and size. "triton" computes orders up to the
+        gradient, on a CUDA device or in Triton's interpreter.
+    n_climbs : int
+        Where passes like this one are repeated by a line of optimisations, one model after
+        another, their number: they pay for a compilation together.
 
     Returns
     -------
     Evaluation
+
+    Raises
+    ------
+    ImportError, ValueError
+        If tensors lie on several devices, or the Triton form is asked for by name where it cannot
+        run.
     """
+    check_choice("backend", backend, ("auto", "naive", "compiled", "triton"))
     layout = layout_of(form, params, x)
     rows = default_rows(params, x) if rows is None else rows
+    _check_devices(params, x=x, y=y, rows=rows)
+    if backend == "auto" and params.is_cuda and _in_triton(params, form, x, y, layout, order):
+        backend = "triton"
     if backend == "auto":
         n = y.shape[-1]
-        large = y.numel() >= MIN_COMPILED_DATA and len(params) * n >= MIN_COMPILED_POINTS
+        lasting = n_climbs > 0 or y.numel() >= MIN_COMPILED_DATA
+        large = lasting and max(n_climbs, len(params)) * n >= MIN_COMPILED_POINTS
         small_model = layout.size <= MAX_COMPILED_PARAMETERS
         backend = "compiled" if large and small_model and _can_compile(params) else "naive"
-    if backend == "compiled":
+    if backend == "triton":
+        gpu.require(params.device)
+        from . import triton
+
+        run = triton.evaluate
+    elif backend == "compiled":
         from . import compiled
 
         run = compiled.evaluate
@@ -110,8 +133,31 @@ def default_rows(params: Tensor, x: Tensor) -> Tensor:
     return torch.arange(len(params), device=params.device)
 
 
+def _check_devices(params: Tensor, **others: Tensor) -> None:
+    for name, tensor in others.items():
+        if tensor.device != params.device:
+            raise ValueError(
+                f"The {name!r} parameter must be on the device of 'params', "
+                f"{str(params.device)!r}; got {str(tensor.device)!r}."
+            )
+
+
+def _in_triton(
+    params: Tensor, form: GateForm, x: Tensor, y: Tensor, layout: Layout, order: Order
+) -> bool:
+    """Whether a pass on a GPU has a kernel; says once why not."""
+    reason = gpu.missing()
+    if not reason:
+        from . import triton
+
+        reason = triton.refusal(params, form, x, y, layout, order)
+    if reason:
+        gpu.warn_slower("the gating likelihood", reason)
+    return not reason
+
+
 def _can_compile(params: Tensor) -> bool:
-    return params.device.type != "cpu" or _compiles()
+    return _compiles() if params.device.type == "cpu" else not gpu.missing()
 
 
 @functools.cache

@@ -136,10 +136,7 @@ def climb(problem: Problem, starts: Tensor, tol: float, max_iter: int) -> Optimu
     if small is problem:
         return _best(_shaped(_climb_few_rows(problem, basin, rows, tol, max_iter), n_sets))
     if problem.is_smooth and problem.min_weight == 0:
-        information = small.evaluate(basin, rows, "information").information
-        assert information is not None
-        share = problem.n_observations / small.n_observations
-        tops, values = approach(problem, basin, rows, standard_error_units(share * information))
+        tops, values = approach(problem, basin, rows, _units(problem, small, basin, rows))
         return _finished(problem, tops, values, n_sets, tol, max_iter)
     led = _climb_few_rows(small, basin, rows, LEAD_TOL, max_iter)
     return _carried_over(problem, _shaped(led, n_sets), tol, max_iter)
@@ -167,11 +164,7 @@ def _climb_few_rows(
 
 def _carried_over(problem: Problem, led: NewtonResult, tol: float, max_iter: int) -> Optimum:
     """Newton on all rows from the `CARRIED` best different maxima of a subsample."""
-    value = torch.nan_to_num(led.value, nan=-torch.inf)
-    n_sets, n_starts = value.shape
-    twin = ((value.unsqueeze(2) - value.unsqueeze(1)).abs() < SAME).tril(-1).any(2)
-    rank = value.masked_fill(twin, -torch.inf).argsort(1, descending=True).argsort(1)
-    worthy = ~twin & (rank < CARRIED) & (value > value.amax(1, keepdim=True) - ABANDON)
+    n_sets, n_starts = led.value.shape
     rows = torch.arange(n_sets).repeat_interleave(n_starts)
     params = make_feasible(problem, led.params.flatten(0, 1), rows)
     everywhere = problem.evaluate(params, rows, "value").value
@@ -179,9 +172,24 @@ def _carried_over(problem: Problem, led: NewtonResult, tol: float, max_iter: int
     result = NewtonResult(
         params, everywhere, everywhere.new_full((len(rows),), torch.inf), no.long(), no, no.clone()
     )
-    chosen = torch.nonzero(worthy.ravel()).ravel()
+    chosen = torch.nonzero(_different(led.value).ravel()).ravel()
     end = newton(problem, params[chosen], rows[chosen], tol=tol, max_iter=max_iter)
     return _best(_shaped(_with(result, chosen, end), n_sets))
+
+
+def _different(value: Tensor) -> Tensor:
+    """Which of the values (R, S) stand for the `CARRIED` best different maxima."""
+    value = torch.nan_to_num(value, nan=-torch.inf)
+    twin = ((value.unsqueeze(2) - value.unsqueeze(1)).abs() < SAME).tril(-1).any(2)
+    rank = value.masked_fill(twin, -torch.inf).argsort(1, descending=True).argsort(1)
+    return ~twin & (rank < CARRIED) & (value > value.amax(1, keepdim=True) - ABANDON)
+
+
+def _units(problem: Problem, small: Problem, params: Tensor, rows: Tensor) -> Tensor:
+    """Standard errors on all rows, from the information in some."""
+    information = small.evaluate(params, rows, "information").information
+    assert information is not None
+    return standard_error_units(problem.n_observations / small.n_observations * information)
 
 
 def _with(result: NewtonResult, where: Tensor, other: NewtonResult) -> NewtonResult:
@@ -192,10 +200,19 @@ def _with(result: NewtonResult, where: Tensor, other: NewtonResult) -> NewtonRes
 
 
 def _climb_by_lbfgsb(problem: Problem, starts: Tensor, tol: float, max_iter: int) -> Optimum:
-    """L-BFGS-B from every raw start, then Newton from each data set's best."""
+    """L-BFGS-B from every raw start, then Newton from each data set's best.
+
+    On many rows a subsample leads: its best different maxima are climbed from on all rows.
+    """
     n_sets, n_starts, size = starts.shape
     rows = torch.arange(n_sets).repeat_interleave(n_starts)
-    tops, values = wander(problem, starts.reshape(-1, size), rows)
+    small = _at_most(problem, EM_ROWS)
+    tops, values = wander(small, starts.reshape(-1, size), rows)
+    if small is not problem:
+        best = torch.nonzero(_different(values.view(n_sets, n_starts)).ravel()).ravel()
+        units = _units(problem, small, tops[best], rows[best])
+        values = problem.evaluate(tops, rows, "value").value
+        tops[best], values[best] = approach(problem, tops[best], rows[best], units)
     return _finished(problem, tops, values, n_sets, tol, max_iter)
 
 

@@ -90,9 +90,9 @@ class Problem:
         """Whether the gate keeps every expert, so that the likelihood has no jumps."""
         return self.form.top_k is None or self.form.top_k >= self.n_experts
 
-    def evaluate(self, params: Tensor, rows: Tensor, order: Order) -> Evaluation:
+    def evaluate(self, params: Tensor, rows: Tensor, order: Order, n_climbs: int = 0) -> Evaluation:
         """Log-likelihoods of params (B, P) on data sets rows (B,)."""
-        return evaluate(params, self.form, self.x, self.y, rows, order=order)
+        return evaluate(params, self.form, self.x, self.y, rows, order=order, n_climbs=n_climbs)
 
     def gate_means(
         self, params: Tensor, rows: Tensor, tilt: Tensor | None = None

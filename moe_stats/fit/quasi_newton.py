@@ -64,7 +64,9 @@ def _lbfgsb(
         def negative(
             scaled: np.ndarray, row: Tensor = row, unit: Tensor = unit
         ) -> tuple[float, np.ndarray]:
-            at = problem.evaluate((torch.from_numpy(scaled) / unit)[None], row, "gradient")
+            at = problem.evaluate(
+                (torch.from_numpy(scaled) / unit)[None], row, "gradient", n_climbs=len(params)
+            )
             assert at.gradient is not None
             return -float(at.value), -(at.gradient[0] / unit).numpy()
 

@@ -440,12 +440,12 @@ def ran(monkeypatch):
     return calls
 
 
-def dispatched(ran, n, batch, *, n_sets=1, n_experts=2, backend="auto"):
+def dispatched(ran, n, batch, *, n_sets=1, n_experts=2, **options):
     ran.clear()
     x, y = torch.zeros(n_sets, 1, n).double(), torch.zeros(n_sets, n).double()
     params = torch.zeros(batch, 5 * n_experts).double()
     rows = torch.arange(batch) % n_sets
-    gating.evaluate(params, SOFTMAX, x, y, rows, backend=backend)
+    gating.evaluate(params, SOFTMAX, x, y, rows, **options)
     return ran[0]
 
 
@@ -460,6 +460,14 @@ def test_the_size_of_the_batch_decides_which_form_runs(ran):
     most = gating.MAX_COMPILED_PARAMETERS // 5
     assert dispatched(ran, points, 1, n_experts=most) == "compiled"
     assert dispatched(ran, points, 1, n_experts=most + 1) == "naive"  # too long to unroll
+
+
+def test_climbs_one_after_another_pay_for_a_compilation_together(ran):
+    n = gating.MIN_COMPILED_DATA // 2
+    enough = -(-gating.MIN_COMPILED_POINTS // n)
+    assert dispatched(ran, n, 1) == "naive"
+    assert dispatched(ran, n, 1, n_climbs=enough - 1) == "naive"
+    assert dispatched(ran, n, 1, n_climbs=enough) == "compiled"
 
 
 def test_a_named_form_runs_whatever_the_size(ran, monkeypatch):

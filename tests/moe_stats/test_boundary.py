@@ -30,11 +30,11 @@ NATS = 1e-6
 BATCH = 1e-8
 """A model alone and in a batch, in nats: sums in another order, then a few Newton steps."""
 
-TOP_1 = GaussianMoE(  # the digest's first truth, one expert at each x
+TOP_1 = GaussianMoE(  # one expert at each x
     TopKGate([-8, 0], [[25], [0]], top_k=1, rank="logit"),
     LinearExperts([[-20], [20]], [15, -5], [math.sqrt(0.3), math.sqrt(0.4)]),
 )
-SIGNS = GaussianMoE(  # the digest's top-2 truth: selections change at x = 0 only
+SIGNS = GaussianMoE(  # selections change at x = 0 only
     TopKGate([0.2, 0, -0.3], [[2], [0], [-2]], top_k=2, rank="slope"),
     LinearExperts([[3], [-2], [1]], [4, 0, -4], [0.4, 0.5, 0.45]),
 )

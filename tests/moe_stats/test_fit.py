@@ -8,7 +8,16 @@ import torch
 from scipy.optimize import minimize
 
 from kernels.gating import Layout
-from moe_stats import GaussianMoE, LinearExperts, SoftmaxGate, TopKGate, Uniform, fit_mle
+from moe_stats import (
+    ActivationDenseToSparseGate,
+    GaussianMoE,
+    LinearExperts,
+    SoftmaxGate,
+    TopKGate,
+    Uniform,
+    fit_mle,
+)
+from moe_stats.fit import maximize
 from moe_stats.fit.em import em, m_step, ridge_solve
 from moe_stats.fit.maximize import EM_ROWS
 from moe_stats.fit.newton import newton, standard_error_units
@@ -33,7 +42,7 @@ BATCH = 1e-8
 the runs differ by rounding (1e-16 times 1e3 nats, amplified by a few hundred iterations) and
 stop at different points inside the tolerance, where the likelihood is flat to 1e-10 nats."""
 
-TRUTH = GaussianMoE(  # the digest's softmax truth
+TRUTH = GaussianMoE(  # two well separated experts
     SoftmaxGate([-8, 0], [[25], [0]]),
     LinearExperts([[-20], [20]], [15, -5], [math.sqrt(0.3), math.sqrt(0.4)]),
 )
@@ -356,6 +365,25 @@ def test_many_rows_end_where_newton_from_the_truth_does():
     best = fit_mle(X, y, n_experts=2, init=TRUTH, n_rounds=0, random_states=[0])
     assert bool(fit.converged.all())
     assert float(fit.log_likelihood) == pytest.approx(float(best.log_likelihood), abs=NATS)
+
+
+def test_a_subsample_leads_wandering_climbs_to_the_maximum_of_all_rows(monkeypatch):
+    """From these two starts EM and Newton alone miss a GELU gate's maximum (the control)."""
+    gate = ActivationDenseToSparseGate([-0.25, 0.0], [[5.0], [0.5]], 0.1, "gelu")
+    truth = GaussianMoE(gate, LinearExperts([[-1.0], [1.0]], [4.0, -4.0], [0.3, 0.4]))
+    X = Uniform(low=-3, high=3, n_features=1).sample(1_500, random_state=3)[None]
+    y = truth.sample(X[0], random_state=4)[None]
+    template = ActivationDenseToSparseGate.template(activation="gelu")
+    options = {"n_init": 2, "n_rounds": 0, "gate_bound": 100.0, "min_scale": 0.05}
+
+    def reached(**more):
+        fit = fit_mle(X, y, n_experts=2, gate=template, random_states=[8], **options, **more)
+        return float(fit.log_likelihood)
+
+    best = float(fit_mle(X, y, n_experts=2, gate=template, init=truth).log_likelihood)
+    monkeypatch.setattr(maximize, "EM_ROWS", 1_000)
+    assert reached() == pytest.approx(best, abs=NATS)
+    assert reached(quasi_newton=False) < best - 1
 
 
 def test_moves_are_never_worse():

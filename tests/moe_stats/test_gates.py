@@ -69,7 +69,7 @@ def test_ties_go_to_the_first():
 
 
 def test_slope_ranking_changes_only_at_zero():
-    """With one feature the order of b1 x is one on each side of 0 (digest, degeneracy 4)."""
+    """With one feature the order of b1 x is one on each side of 0."""
     chosen = TopKGate(INTERCEPT, SLOPE, top_k=2, rank="slope").probs(X) > 0
     for side in (X[:, 0] < 0, X[:, 0] > 0):
         assert len(torch.unique(chosen[side], dim=0)) == 1

@@ -243,7 +243,7 @@ class TestActivations:
 
 
 class TestInvariances:
-    """Digest, invariances 1, 2 and 6, and their absence."""
+    """Translations, the ray and homogeneity, and their absence."""
 
     def scaled(self, gate, c, power=1.0):
         own, shared = gate.pack()
