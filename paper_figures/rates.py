@@ -27,9 +27,14 @@ UNITS = "share, radians, ratio"
 """Of selection, direction and length."""
 
 
-def rates_figure(assessments: Sequence[Assessment], table: pd.DataFrame, title: str) -> Figure:
+def rates_figure(
+    assessments: Sequence[Assessment],
+    table: pd.DataFrame,
+    title: str,
+    stated: str = "published",
+) -> Figure:
     """Density, loss and parameters, in panels of their own those of cells with several atoms and
-    those of selection boundaries."""
+    those of selection boundaries. `stated` is what published exponents of the former are called."""
     from matplotlib.figure import Figure
 
     names = {"density": "Hellinger distance", "loss": "Voronoi loss"}
@@ -57,7 +62,7 @@ def rates_figure(assessments: Sequence[Assessment], table: pd.DataFrame, title: 
             for a, colour, marker in zip(panel, COLOURS, MARKERS, strict=False):
                 draw_rate(ax, table, a, colour, marker, name=a.quantity.group.replace("_", " "))
             for chosen in {p: a for a in panel for _, p in predictions(a)}.values():
-                draw_prediction(ax, chosen)
+                draw_prediction(ax, chosen, stated if panel is multi else "published")
             unit = "own units" if panel is not edges else UNITS
             finish(ax, heading, f"deviation ({unit})")
         longest = max(len(ax.get_legend().get_texts()) for ax in axes)
@@ -99,14 +104,15 @@ def predictions(assessment: Assessment) -> list[tuple[str, float]]:
     return [(role, exponent) for exponent, role in found.items()]
 
 
-def draw_prediction(ax: Axes, assessment: Assessment) -> None:
+def draw_prediction(ax: Axes, assessment: Assessment, stated: str = "published") -> None:
     """Dashed reference lines through the first fitted point."""
     curve = assessment.rate.median
     sizes = np.array(curve.sizes, dtype=float)
     start = np.exp(curve.intercept) * sizes[0] ** curve.slope
     known = {line.get_label() for line in ax.get_lines()}
     for (role, exponent), dash in zip(predictions(assessment), ("--", ":"), strict=False):
-        label = f"{role}: $n^{{-{exponent:.3g}}}$"
+        word = stated if role == "published" else role
+        label = f"{word}: $n^{{-{exponent:.3g}}}$"
         if label not in known:
             values = start * (sizes / sizes[0]) ** -exponent
             ax.plot(sizes, values, dash, color="0.25", lw=1.0, label=label)

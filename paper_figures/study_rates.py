@@ -11,6 +11,7 @@ import pandas as pd
 from experiments.kinds import get_kind
 from experiments.kinds.rates import truth
 from theory.assessment import Attainment, assess, attainment, comparable, summary
+from theory.exponents import HYPOTHETICAL
 
 from . import Rendered, Stored
 from .estimators import comparison, estimators_figure
@@ -39,6 +40,7 @@ def render(
     good = table[table["status"] == "ok"]
     attained = {arm: _attained(prepared, arm) for arm in study.setting.arms}
     interacting = "gate_slope" in truth(study.setting).gate.translates
+    stated = "hypothesis" if study.setting.fitted_gate.name in HYPOTHETICAL else "published"
     for arm, where in attained.items():
         rows = comparable(good[good["arm"] == arm])
         assessed = assess(rows, random_state=study.seed, attained=where, interacting=interacting)
@@ -53,7 +55,7 @@ def render(
         part.insert(0, "arm", arm)
         parts.append(part)
         if where == "near":
-            figure = rates_figure(assessed, rows, f"{study.title} ({arm})")
+            figure = rates_figure(assessed, rows, f"{study.title} ({arm})", stated)
             files += save(figure, part, folder, f"{profile}-rates-{arm}", stamp)
     if set(attained.values()) != {"near"}:
         attainable = prepared.get("arms", {})

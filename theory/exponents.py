@@ -50,6 +50,9 @@ Source = Literal["published", "derived"]
 IN_CELLS = ("gate_slope", "slope", "intercept", "variance")
 """Groups whose exponent depends on the number of atoms in a cell."""
 
+HYPOTHETICAL = frozenset({"activation"})
+"""Gates whose "published" exponents in cells of several atoms are our reading of the paper."""
+
 ANYWHERE = ("mass", "loss", "density", "length")
 BOUNDARY = ("selection", "direction")
 OPEN = "not identified"
