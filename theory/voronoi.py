@@ -239,7 +239,7 @@ def voronoi_loss(
 
     References
     ----------
-    See the module's docstring; digest items 1 and 3 on invariances.
+    See the module's docstring on invariances.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The attainable distance against the digest's figures, its own bounds, and negative controls."""
+"""The attainable distance against known figures, its own bounds, and negative controls."""
 
 import math
 
@@ -46,7 +46,7 @@ def test_a_softmax_truth_is_attained_with_experts_to_spare(n_experts):
 
 
 def test_splitting_the_always_selected_expert_attains_the_truth_and_splitting_another_does_not():
-    """The digest: h = 4e-17 splitting the expert that is selected everywhere, .078 another."""
+    """h = 4e-17 splitting the expert that is selected everywhere, .078 another."""
     found = attainable_distance(TOPK, BOTH_SIGNS, n_experts=4, gate=top(3))
     copies = {s.cells: s.copies for s in found.splits}
     assert copies[0, 1, 1, 2] < BY_CONSTRUCTION
@@ -88,7 +88,7 @@ def _line(slope, intercept, scale):
 
 @pytest.mark.slow
 def test_one_selected_expert_levels_off():
-    """The digest: at least .39 for atoms at the true experts."""
+    """At least .39 for atoms at the true experts."""
     found = attainable_distance(TOPK, BOTH_SIGNS, n_experts=4, gate=top(1))
     assert found.near >= 0.38
     assert all(s.copies >= 0.39 for s in found.splits)

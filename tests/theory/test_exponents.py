@@ -1,4 +1,4 @@
-"""Predicted exponents: the digest's table, entry by entry."""
+"""Predicted exponents: the table of theorems, entry by entry."""
 
 import pytest
 
