@@ -6,27 +6,25 @@ on 200 points of [-6, 6]. Distances are between 2,000 noise-free functions of ea
 sets never trained on, five seeds, with the standard error. "as published" marks the target whose
 log-normal draws are put through softplus, as the published implementation does.
 
-The critic's peer is a plain transcription of the published algorithm: a critic of layers M, 200,
-200, 1, a gradient penalty by differentiating twice, torch's Adagrad.
+The critic's peer is `experiments.published_prior`, a plain transcription: a critic of layers M,
+200, 200, 1, a gradient penalty by differentiating twice, torch's Adagrad.
 """
 
 from __future__ import annotations
 
-import math
-import os
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bayes.networks import MLP, BayesianNetwork
 from bayes.priors import (
+    FlowPrior,
     GaussianPrior,
     Grid,
     HierarchicalPrior,
@@ -40,7 +38,9 @@ from bayes.priors.matching import Energy, Wasserstein
 from bayes.priors.matching.critic import Critic
 from bayes.priors.matching.wasserstein import principal_directions
 from bayes.priors.measurement import MeasurementSet, as_measurement
-from bayes.priors.targets import FunctionTarget, as_target, cholesky
+from bayes.priors.targets import FunctionTarget, as_target
+from experiments.datasets import DataError, uci
+from experiments.published_prior import CriticTraining, softplus_rbf
 
 from .measure import Row
 
@@ -50,24 +50,10 @@ N_FUNCTIONS = 2_000
 
 def boston() -> Tensor | None:
     """Standardised training inputs of split 0, or None without the data."""
-    folder = Path(os.environ.get("MOEBIUS_UCI", "")) / "boston"
-    if not (folder / "data.txt").exists():
+    try:
+        return torch.from_numpy(uci("boston").X)
+    except DataError:
         return None
-    rows = np.loadtxt(folder / "index_train_0.txt", dtype=int)
-    columns = np.loadtxt(folder / "index_features.txt", dtype=int)
-    X = np.loadtxt(folder / "data.txt")[rows][:, columns]
-    return torch.from_numpy((X - X.mean(0)) / X.std(0))
-
-
-def as_published(X: Tensor, n: int, generator: torch.Generator) -> Tensor:
-    """The hierarchical target with softplus over its log-normal hyperparameters."""
-    normal = torch.randn(n, 1, X.shape[1] + 1, generator=generator, dtype=torch.float64)
-    lengthscale = (0.5 * math.log(2 * X.shape[1]) + normal[..., 1:]).exp().exp().log1p()
-    variance = (0.1 + normal[..., :1]).exp().exp().log1p()
-    scaled = X / lengthscale.clamp(max=1e3)
-    covariance = variance * torch.exp(-0.5 * torch.cdist(scaled, scaled).square())
-    noise = torch.randn(n, len(X), 1, generator=generator, dtype=torch.float64)
-    return (cholesky(covariance) @ noise)[..., 0]
 
 
 def toy_target() -> FunctionTarget:
@@ -93,27 +79,6 @@ def judged(
     return statistics.mean(values), statistics.stdev(values) / SEEDS**0.5
 
 
-def transcription(n_points: int, n: int) -> Callable[[Tensor, Tensor], None]:
-    """One inner step of the published algorithm."""
-    critic = nn.Sequential(
-        nn.Linear(n_points, 200), nn.Softplus(), nn.Linear(200, 200), nn.Softplus(),
-        nn.Linear(200, 1),
-    )  # fmt: skip
-    optimizer = torch.optim.Adagrad(critic.parameters(), lr=0.02)
-
-    def step(f: Tensor, g: Tensor) -> None:
-        optimizer.zero_grad()
-        objective = critic(g).mean() - critic(f).mean()
-        epsilon = torch.rand(n, 1)
-        between = (epsilon * f + (1 - epsilon) * g).requires_grad_()
-        value = critic(between)
-        (slope,) = torch.autograd.grad(value, between, torch.ones_like(value), create_graph=True)
-        (objective + 10 * (slope.norm(dim=1) - 1).square().mean()).backward()
-        optimizer.step()
-
-    return step
-
-
 def critic_rows(
     label: str, net: BayesianNetwork, target: FunctionTarget, X: Tensor, n: int, quick: bool
 ) -> Iterator[Row]:
@@ -121,7 +86,7 @@ def critic_rows(
     g = target.sample_functions(X, n, 1).flatten(1).float()
     basis = principal_directions(torch.cat([f, g]))
     generator = torch.Generator().manual_seed(0)
-    plain = transcription(len(X), n)
+    plain = CriticTraining(len(X), 0.02, generator)
     critics = {m: Critic(basis.shape[1], 200, generator) for m in (n, n // 4)}
     f_in, g_in = f @ basis, g @ basis
     seconds: dict[Any, list[float]] = {"plain": [], n: [], n // 4: []}
@@ -129,8 +94,8 @@ def critic_rows(
     def ours(m: int) -> None:
         critics[m].step(f_in, g_in, torch.rand(m, 1, generator=generator), 0, 10.0, 0.02)
 
-    calls: dict[Any, Callable[[], None]] = {"plain": lambda: plain(f, g)}
-    calls |= {m: (lambda m=m: ours(m)) for m in critics}
+    calls: dict[Any, Callable[[], None]] = {"plain": lambda: plain.step(f, g)}
+    calls |= {m: partial(ours, m) for m in critics}
     for _ in range(5 if quick else 30):  # in turn, so that load is shared
         for key, call in calls.items():
             begin = time.process_time()
@@ -174,7 +139,7 @@ def boston_rows(X: Tensor, quick: bool) -> Iterator[Row]:
         HierarchicalPrior.per_layer(net, 2.0, 2.0),
     )
     few = Energy(n_steps=20, n_functions=256)
-    for name, target in (("", hierarchical_rbf(13)), (", as published", as_published)):
+    for name, target in (("", hierarchical_rbf(13)), (", as published", softplus_rbf)):
         shape = f"boston{name} M=100"
         before = judged(fixed_gaussian(net), as_target(target), as_measurement(X), 100)
         note = "energy distance {:.3f} ({:.3f})".format(*before)
@@ -185,6 +150,7 @@ def boston_rows(X: Tensor, quick: bool) -> Iterator[Row]:
         if not quick:
             yield fit_row("GPi-G auto", shape, gaussian, target, X, "auto", 100)
             yield fit_row("GPi-H auto", shape, hierarchical, target, X, "auto", 100)
+            yield fit_row("GPi-NF auto", shape, FlowPrior(net), target, X, "auto", 100)
             yield fit_row("GPi-G critic", shape, gaussian, target, X, Wasserstein(), 100)
             yield fit_row("GPi-H critic", shape, hierarchical, target, X, Wasserstein(), 100)
     X_measured = as_measurement(X).sample(100, 0)

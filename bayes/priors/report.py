@@ -145,7 +145,7 @@ def report(
             for name, statistic in STATISTICS.items()
         }
         rows.append(row)
-    line, position = _line(measurement.sample(n_measurement, generator))
+    line, position = line_through(measurement.sample(n_measurement, generator))
     return PriorReport(
         _table(rows),
         position.numpy(),
@@ -228,8 +228,8 @@ def _table(rows: list[dict[str, tuple[float, float]]]) -> pd.DataFrame:
     )
 
 
-def _line(X: Tensor) -> tuple[Tensor, Tensor]:
-    """150 inputs between two points of X (N, D) far apart, and their positions."""
+def line_through(X: Tensor) -> tuple[Tensor, Tensor]:
+    """150 inputs between two rows of X (N, D) far apart, and their positions."""
     start = X[int((X - X.mean(0)).square().sum(1).argmax())]
     end = X[int((X - start).square().sum(1).argmax())]
     if X.shape[1] == 1 and end < start:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -16,8 +17,15 @@ if TYPE_CHECKING:
 KIND, VERSION = "functional prior", 1
 
 
-def save_prior(prior: Prior, path: str | Path) -> Path:
+def save_prior(prior: Prior, path: str | Path, about: Mapping[str, Any] | None = None) -> Path:
     """Write a prior.
+
+    Parameters
+    ----------
+    prior : Prior
+    path : str or Path
+    about : dict, optional
+        JSON's types: what the prior was fitted to, for `read_about`.
 
     Raises
     ------
@@ -28,9 +36,23 @@ def save_prior(prior: Prior, path: str | Path) -> Path:
         "family": prior.family,
         "settings": prior.settings,
         "net": prior.net.signature(),
+        "about": dict(about or {}),
     }
     write(path, KIND, VERSION, header, prior.state_dict())
     return Path(path)
+
+
+def read_about(path: str | Path) -> dict[str, Any]:
+    """What `save_prior` was told about a prior.
+
+    Raises
+    ------
+    FileNotFoundError
+    StorageError
+        If the file is not such a file, or is of another version.
+    """
+    header, _ = read(path, KIND, VERSION)
+    return dict(header.get("about", {}))
 
 
 def load_prior(path: str | Path, net: BayesianNetwork | nn.Module) -> Prior:

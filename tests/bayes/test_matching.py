@@ -208,6 +208,18 @@ def test_the_critic_estimates_a_shift():
     assert abs(estimate(f, f.flip(0))) < 0.1
 
 
+def test_a_critic_bears_functions_of_any_size():
+    """Units far below zero and far above it are flat and straight; float32 ends at 3e38."""
+    generator = torch.Generator().manual_seed(0)
+    f = torch.randn(8, 3, generator=generator)
+    for size in (1e-6, 1e4):
+        critic = Critic(3, 10, generator)
+        before = [p.clone() for p in critic.parameters]
+        critic.step(size * f, -size * f, torch.rand(4, 1, generator=generator), 0, 10.0, 0.1)
+        assert all(bool(torch.isfinite(p).all()) for p in critic.parameters)
+        assert not any(torch.equal(p, b) for p, b in zip(critic.parameters, before, strict=True))
+
+
 def test_a_critic_starts_without_memory():
     a, b = (Critic(3, 4, torch.Generator().manual_seed(1)) for _ in range(2))
     f = torch.randn(5, 3, generator=torch.Generator().manual_seed(2))

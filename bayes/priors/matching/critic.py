@@ -23,6 +23,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+LEAST = -80.0
+"""Below it softplus is zero, and a sigmoid in float32 would be."""
+
 
 class Critic:
     """A critic, freshly drawn, with the state of its Adagrad.
@@ -48,6 +51,7 @@ class Critic:
             uniform(width, width),
         ]
         self.squares = [torch.full_like(p, 1e-10) for p in self.parameters]
+        self._work = torch.empty(0)
 
     def __call__(self, x: Tensor) -> Tensor:
         """phi (n,) at x (n, M), differentiable in x."""
@@ -55,6 +59,7 @@ class Critic:
         h = functional.softplus(functional.linear(x, w1, b1))
         return functional.softplus(functional.linear(h, w2, b2)) @ v
 
+    @torch.inference_mode()
     def step(
         self, f: Tensor, g: Tensor, epsilon: Tensor, first: int, penalty: float, rate: float
     ) -> None:
@@ -81,37 +86,45 @@ class Critic:
         """
         w1, b1, w2, b2, v = self.parameters
         n, m = len(f), len(epsilon)
+        ours, theirs, between = slice(n), slice(n, 2 * n), slice(2 * n, None)
         pairs = slice(first, first + m)
         x = torch.cat([f, g, torch.lerp(g[pairs], f[pairs], epsilon)])
-        a1 = x.new_empty(len(x), len(b1))
-        torch.addmm(b1, x[: 2 * n], w1.mT, out=a1[: 2 * n])
-        torch.lerp(a1[n : 2 * n][pairs], a1[:n][pairs], epsilon, out=a1[2 * n :])
-        h1, s1 = _softplus(a1)
-        h2, s2 = _softplus(torch.addmm(b2, h1, w2.mT))
+        a, h1, s1, h2, s2 = self._buffers(x)
+        torch.addmm(b1, x[: 2 * n], w1.mT, out=a[: 2 * n])
+        torch.lerp(a[theirs][pairs], a[ours][pairs], epsilon, out=a[between])
+        _softplus(a, h1, s1)
+        _softplus(torch.addmm(b2, h1, w2.mT, out=a), h2, s2)
 
-        u2 = s2[2 * n :] * v  # the slope at the m points between, from the output down
+        u2 = s2[between] * v  # the slope at the m points between, from the output down
         p1 = u2 @ w2
-        u1 = p1 * s1[2 * n :]
+        u1 = p1 * s1[between]
         slope = u1 @ w1
-        size = slope.norm(dim=1, keepdim=True)
-        d_slope = slope * (-2 * penalty / m * (1 - 1 / size))
+        inverse = slope.square().sum(1, keepdim=True).rsqrt()
+        d_slope = slope * (inverse - 1).mul_(2 * penalty / m)
 
         d_u1 = d_slope @ w1.mT
-        d_p1 = d_u1 * s1[2 * n :]
+        d_p1 = d_u1 * s1[between]
         d_u2 = d_p1 @ w2.mT
-        sign = x.new_full((2 * n, 1), 1 / n)
-        sign[n:] = -1 / n
+        d_v = h2[ours].mean(0) - h2[theirs].mean(0) + (d_u2 * s2[between]).sum(0)
         d_a2 = s2
-        d_v = (h2[: 2 * n] * sign).sum(0) + (d_u2 * s2[2 * n :]).sum(0)
-        d_a2[2 * n :] *= d_u2 * v * (1 - s2[2 * n :])
-        d_a2[: 2 * n] *= sign * v
-        d_a1 = (d_a2 @ w2) * s1
-        d_a1[2 * n :] += d_u1 * p1 * s1[2 * n :] * (1 - s1[2 * n :])
+        d_a2[between] *= d_u2.mul_(v).mul_(1 - s2[between])
+        d_a2[ours] *= v / n
+        d_a2[theirs] *= -v / n
+        d_a1 = torch.mm(d_a2, w2, out=a).mul_(s1)
+        d_a1[between] += d_u1.mul_(u1).mul_(1 - s1[between])
         d_w1 = torch.addmm(u1.mT @ d_slope, d_a1.mT, x)
         d_w2 = torch.addmm(u2.mT @ d_p1, d_a2.mT, h1)
         return [d_w1, d_a1.sum(0), d_w2, d_a2.sum(0), d_v]
 
+    def _buffers(self, x: Tensor) -> Tensor:
+        """(5, n, width), the same at every step: fresh ones cost more than what is put in them."""
+        shape = (5, len(x), len(self.parameters[1]))
+        if self._work.shape != shape or self._work.dtype != x.dtype:
+            self._work = x.new_empty(shape)
+        return self._work
 
-def _softplus(a: Tensor) -> tuple[Tensor, Tensor]:
-    """Softplus and its derivative."""
-    return functional.softplus(a), torch.sigmoid(a)
+
+def _softplus(a: Tensor, h: Tensor, s: Tensor) -> None:
+    """Softplus of a, as a - log s, into h, and its derivative into s; a is overwritten."""
+    torch.sigmoid(a.clamp_(min=LEAST), out=s)
+    torch.sub(a, torch.log(s, out=h), out=h)
