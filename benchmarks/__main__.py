@@ -8,7 +8,18 @@ from importlib import import_module
 
 import torch
 
-NAMES = ("gating", "batch", "fit", "first_fit", "optimum", "boundary", "functional_prior", "sgmcmc")
+NAMES = (
+    "gating",
+    "batch",
+    "fit",
+    "first_fit",
+    "optimum",
+    "boundary",
+    "functional_prior",
+    "sgmcmc",
+    "simulate",
+    "triton",
+)
 
 
 def main() -> None:
@@ -18,10 +29,13 @@ def main() -> None:
     run.add_argument("name", choices=[*NAMES, "all"])
     run.add_argument("--quick", action="store_true", help="fewer repeats and data sets")
     run.add_argument("--json", action="store_true", help="one JSON object a line")
+    run.add_argument("--save", action="store_true", help="write results, table and picture too")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     for name in NAMES if chosen.name == "all" else (chosen.name,):
+        rows = []
         for row in import_module(f".{name}", __package__).run(chosen.quick):
+            rows.append(row)
             if chosen.json:
                 print(json.dumps(row.as_dict()), flush=True)
             else:
@@ -30,6 +44,10 @@ def main() -> None:
                     f"{1e3 * row.median_s:10.2f} ms  x{row.ratio_to_eager:<7.2f} {row.note}",
                     flush=True,
                 )
+        if chosen.save and rows:
+            from .report import save
+
+            save(name, rows)
 
 
 if __name__ == "__main__":

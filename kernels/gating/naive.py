@@ -170,7 +170,7 @@ def evaluate(
     batch, n = len(params), x.shape[-1]
     widest = layout.width + layout.n_shared
     per_model = max(layout.n_experts * (1 if order == "value" else widest), layout.n_features)
-    block = max(1, min(batch, MAX_ELEMENTS // (per_model * min(n, MIN_CHUNK))))
+    block = max(1, min(batch, MAX_ELEMENTS // (per_model * max(1, min(n, MIN_CHUNK)))))
     sums = _Sums(params, layout)
     value = params.new_zeros(batch)
     kept: list[list[Tensor]] = []
