@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 CAPTION = (
     "Singular values of the Gram matrix of a gate's derivatives (independence), or distances of a "
     "derivative from the span of simpler ones (searches: the nearest that is independent, the "
-    "largest that is not), functions of length 1, in 120 digits. Crosses are relations; what is 0 "
+    "largest that is not), functions of length 1, in 120 digits. Squares are relations; what is 0 "
     "or below 1e-60 is drawn there. Nothing lies in the gap."
 )
 

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CAPTION = (
-    "Slope of the median error on sample size, both logarithmic, with its 95% interval, beside the "
-    "predicted slopes: diamonds where the prediction is sharp, triangles where it is a bound, "
-    "which slopes to the left obey. Filled where consistent, crossed out where inconsistent, open "
-    "where inconclusive."
+    "Slope of the median error, or of the .9 quantile where it says so, on sample size, both "
+    "logarithmic, with its 95% interval, beside the predicted slopes: diamonds where a prediction "
+    "is sharp, triangles where it is a bound, which slopes to the left obey. Filled where "
+    "consistent, crossed out where inconsistent, open where inconclusive."
 )
 
 _ROLES = {"published": COLOURS[1], "derived": COLOURS[2]}
@@ -80,6 +80,5 @@ def _legend(figure: Figure) -> None:
         Line2D([], [], ls="", marker=marker, mfc="none", mec=colour, label=f"{role}, {question}")
         for role, colour in _ROLES.items()
         for question, marker in _MARKERS.items()
-        if (role, question) != ("derived", "bound")
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=3)
+    figure.legend(handles=handles, loc="outside upper center", ncols=4)

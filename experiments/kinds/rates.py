@@ -5,22 +5,30 @@ of its own; arms share their data. A row holds the fit's certificate, its Hellin
 truth, its Voronoi loss and the deviations of each group of parameters in cells with one and with
 several atoms; where gate parameters move selection boundaries, how far these are off as well, and
 of a gate with a temperature how far off that is and the slopes before and after division by it.
+
+A truth may move with n: the intercepts and variances of some experts tend to those in the setting,
+as n^-a and n^-2a times a direction each. Theorems about a fixed truth, and their losses, say
+nothing of it: a row then holds deviations from the truth of its own n, expert by expert.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, Protocol
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from experiments.kinds import Batch, ProfileModel, SettingModel, replicate_batches
 from experiments.study import Study
 
 PROFILED = 3_000
 """Observations behind the profile likelihood of a temperature."""
+
+CHUNK = 2**17
+"""Observations drawn at once where a setting asks for chunks; part of what its results are."""
 
 Vector = tuple[float, ...]
 Matrix = tuple[Vector, ...]
@@ -80,8 +88,22 @@ class RatesArmSetting(ArmSetting):
     fitted_gate: GateSetting | None = None
 
 
+class MovingSetting(SettingModel):
+    """How the truth depends on n: an intercept is that of the setting plus n^-exponent times its
+    direction, a variance plus n^(-2 exponent) times its own. Experts with a direction of 0 in both
+    stay."""
+
+    exponent: float = Field(gt=0, le=1)
+    intercept: Vector
+    variance: Vector
+
+
 class RatesSetting(SettingModel):
-    """What is simulated and how it is fitted."""
+    """What is simulated and how it is fitted.
+
+    With ``in_chunks``, data of more than `CHUNK` observations are drawn to a temporary file and
+    read from it chunk by chunk at every pass of a fit, never held.
+    """
 
     design: DesignSetting
     truth: TruthSetting
@@ -89,13 +111,24 @@ class RatesSetting(SettingModel):
     fitted_gate: GateSetting
     loss: Literal["D1", "D2"]
     arms: dict[str, RatesArmSetting] = Field(min_length=1)
+    moving: MovingSetting | None = None
+    in_chunks: bool = False
 
     @model_validator(mode="after")
     def _builds(self) -> RatesSetting:
         truth(self)
         for arm in self.arms:
             template(self, arm)
+        if self.moving is not None:
+            _check_moving(self)
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without keys added later where they say nothing: they enter the configuration's hash."""
+        stated: dict[str, Any] = handler(self)
+        added = {"moving": None, "in_chunks": False}
+        return {k: v for k, v in stated.items() if k not in added or v != added[k]}
 
 
 class RatesProfile(ProfileModel):
@@ -134,6 +167,18 @@ def truth(setting: Simulated) -> Any:
     return GaussianMoE(built, LinearExperts(t.slope, t.intercept, t.scale))
 
 
+def truth_at(setting: RatesSetting, n: int) -> Any:
+    """The true `moe_stats.GaussianMoE` behind n observations."""
+    moving, t = setting.moving, setting.truth
+    if moving is None:
+        return truth(setting)
+    size = n**-moving.exponent
+    intercept = np.array(t.intercept) + size * np.array(moving.intercept)
+    variance = np.square(t.scale) + size**2 * np.array(moving.variance)
+    there = {"intercept": tuple(intercept), "scale": tuple(np.sqrt(variance))}
+    return truth(setting.model_copy(update={"truth": t.model_copy(update=there)}))
+
+
 def template(setting: RatesSetting, arm: str) -> Any:
     """The `moe_stats.GateTemplate` of an arm's fitted models."""
     from moe_stats.gates import GATES
@@ -160,11 +205,22 @@ def simulate(
     return X, torch.stack([true.sample(x, seed) for x, seed in zip(X, seeds, strict=True)])
 
 
+def chunks(study: Study, true: Any, law: Any, n: int, replicate: int) -> Any:
+    """The `moe_stats.fit.chunked.Chunks` of a replicate: chunk c has seeds of its own."""
+    from moe_stats.fit.chunked import Chunks
+
+    def draw(c: int, length: int) -> tuple[Any, Any]:
+        X = law.sample(length, study.seed_of(n, replicate, "X", c))
+        return X, true.sample(X, study.seed_of(n, replicate, "y", c))
+
+    return Chunks(n, CHUNK, draw)
+
+
 class Rates:
     """See the module's docstring."""
 
     name = "rates"
-    revision = 2
+    revision = 3
     Setting = RatesSetting
     Profile = RatesProfile
 
@@ -200,36 +256,30 @@ class Rates:
 
     def run_batch(self, study: Study, batch: Batch) -> list[dict[str, Any]]:
         """Simulate and fit the batch's replicates as one tensor program."""
-
-        from moe_stats import fit_mle
         from theory import hellinger, voronoi_loss
         from theory.temperature import temperature_deviations
 
         setting: RatesSetting = study.setting
-        true, law = truth(setting), design(setting)
-        name = batch.cells[0].arm
+        n = batch.cells[0].n
+        true, law = truth_at(setting, n), design(setting)
         keys = [(cell.n, cell.replicate) for cell in batch.cells]
-        X, y = simulate(study, true, law, keys)
-        fit = fit_mle(
-            X,
-            y,
-            n_experts=setting.n_experts,
-            gate=template(setting, name),
-            experts=true.experts.kind,
-            truth=true,
-            random_states=[study.seed_of(n, r, "fit", name) for n, r in keys],
-            **setting.arms[name].model_dump(exclude={"fitted_gate"}),
-        )
+        fit, pieces = _fit(study, batch.cells[0].arm, true, law, keys)
         loss = voronoi_loss(fit.model, true, order=setting.loss)
         distance = hellinger(fit.model, true, law, random_state=study.seed_of(0, 0, "hellinger"))
         columns = {
             "log_likelihood": fit.log_likelihood.tolist(),
-            "gain": (fit.log_likelihood - true.log_prob(y, X).sum(-1)).tolist(),
+            "gain": (
+                fit.log_likelihood - sum(true.log_prob(y, X).sum(-1) for X, y in pieces())
+            ).tolist(),
             "scaled_gradient": fit.scaled_gradient.tolist(),
             "converged": fit.converged.tolist(),
             "fit_status": [fit.status(r) for r in range(len(keys))],
             "n_active_bounds": [len(fit.active_bounds(r)) for r in range(len(keys))],
-            "least_weight": fit.model.gate_probs(X).mean(-2).amin(-1).tolist(),
+            "least_weight": sum(
+                X.shape[-2] / n * fit.model.gate_probs(X).mean(-2) for X, _ in pieces()
+            )
+            .amin(-1)
+            .tolist(),
             "least_scale": fit.model.experts.scale.amin(-1).tolist(),
             "hellinger": np.atleast_1d(distance.value).tolist(),
             "mass_deviation": _mass_deviation(loss).tolist(),
@@ -240,6 +290,9 @@ class Rates:
             },
             **loss.columns(),
         }
+        if setting.moving is not None:
+            columns = {k: v for k, v in columns.items() if k not in _of_a_fixed_truth(loss)}
+            columns |= _moving_deviations(fit.model, true, setting.moving)
         rows = [
             dict(zip(columns, values, strict=True))
             for values in zip(*columns.values(), strict=True)
@@ -250,6 +303,29 @@ class Rates:
         return rows
 
 
+def _fit(
+    study: Study, arm: str, true: Any, law: Any, keys: Sequence[tuple[int, int]]
+) -> tuple[Any, Callable[[], Iterator[tuple[Any, Any]]]]:
+    """The `MLE` of an arm for replicates of one n, and what gives their X (R, M, D), y (R, M)."""
+    from moe_stats import fit_mle
+    from moe_stats.fit.chunked import fit_mle_in_chunks
+
+    setting: RatesSetting = study.setting
+    arguments = {
+        "n_experts": setting.n_experts,
+        "gate": template(setting, arm),
+        "experts": true.experts.kind,
+        **setting.arms[arm].model_dump(exclude={"fitted_gate"}),
+    }
+    seeds = [study.seed_of(n, r, "fit", arm) for n, r in keys]
+    if setting.in_chunks and keys[0][0] > CHUNK:  # one replicate a batch at such sizes
+        data = chunks(study, true, law, *keys[0]).on_disk()
+        fit = fit_mle_in_chunks(data, random_state=seeds[0], **arguments)
+        return fit, lambda: ((x.mT, y) for x, y in data)
+    X, y = simulate(study, true, law, keys)
+    return fit_mle(X, y, truth=true, random_states=seeds, **arguments), lambda: iter([(X, y)])
+
+
 def _attainable(
     study: Study, gate: Any, min_weight: float, gate_bound: float | None
 ) -> dict[str, Any]:
@@ -258,7 +334,7 @@ def _attainable(
 
     setting: RatesSetting = study.setting
     found = attainable_distance(
-        truth(setting),
+        truth_at(setting, 1),
         design(setting),
         n_experts=setting.n_experts,
         gate=gate,
@@ -370,6 +446,61 @@ def _boundaries(model: Any, true: Any, law: Any, cells: Any) -> dict[str, list[f
         columns["direction_deviation"] = deviation.direction.tolist()
         columns["length_deviation"] = deviation.length.tolist()
     return columns
+
+
+def _of_a_fixed_truth(loss: Any) -> set[str]:
+    """Columns of a loss but those that say how its cells are filled."""
+    return {"mass_deviation", *loss.columns()} - {"n_single", "n_multi", "n_empty", "cell_sizes"}
+
+
+def _moving_deviations(model: Any, true: Any, moving: MovingSetting) -> dict[str, list[float]]:
+    """Largest deviations of each group of parameters over the experts that move and over those that
+    stay. Fitted experts are matched with true ones so that the sum of the experts' deviations is
+    least; gate slopes are compared less their mean over the experts that stay."""
+    import torch
+
+    fitted, wanted = _parts(model), _parts(true)
+    orders = torch.tensor(list(itertools.permutations(range(true.n_experts))))
+    gaps = sum((fitted[g][:, orders] - wanted[g]).abs().sum((-2, -1)) for g in wanted)
+    order = orders[gaps.argmin(-1)]  # (R, E)
+    moves = torch.tensor(moving.intercept).ne(0) | torch.tensor(moving.variance).ne(0)
+    row = torch.arange(len(order))[:, None]
+    off = model.gate.slope[row, order] - true.gate.slope
+    deviations = {g: (fitted[g][row, order] - wanted[g]).abs().amax(-1) for g in wanted}
+    columns = {
+        f"{g}_{name}_deviation": d[:, experts].amax(-1).tolist()
+        for g, d in deviations.items()
+        for name, experts in (("moving", moves), ("staying", ~moves))
+    }
+    gate = (off - off[:, ~moves].mean(-2, keepdim=True)).abs().amax(-1)
+    return {**columns, "gate_slope_moving_deviation": gate[:, moves].amax(-1).tolist()}
+
+
+def _parts(model: Any) -> dict[str, Any]:
+    """Parameters of experts (..., E, dim) by group."""
+    e = model.experts
+    return {
+        "slope": e.slope,
+        "intercept": e.intercept.unsqueeze(-1),
+        "variance": e.scale.square().unsqueeze(-1),
+    }
+
+
+def _check_moving(setting: RatesSetting) -> None:
+    moving, t = setting.moving, setting.truth
+    assert moving is not None
+    if not len(moving.intercept) == len(moving.variance) == len(t.intercept) == setting.n_experts:
+        raise ValueError(
+            f"moving 'intercept' and 'variance' must have {setting.n_experts} directions, for as "
+            f"many true experts as fitted ones; got {len(moving.intercept)} and "
+            f"{len(moving.variance)} with {len(t.intercept)} true experts"
+        )
+    if all(map(any, zip(moving.intercept, moving.variance, strict=True))):
+        raise ValueError("moving 'intercept' and 'variance' must be 0 for an expert that stays")
+    if t.gate.name != "softmax" or setting.fitted_gate.name != "softmax":
+        raise ValueError(f"a 'moving' truth must have a softmax gate; got {t.gate.name!r}")
+    if min(s**2 + v for s, v in zip(t.scale, moving.variance, strict=True)) <= 0:
+        raise ValueError("moving 'variance' must leave every variance positive at n = 1")
 
 
 def _known_gate(name: str, gates: dict[str, Any]) -> Any:

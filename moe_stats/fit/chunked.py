@@ -12,10 +12,12 @@ needs beyond one chunk does not grow with the number of observations.
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -66,6 +68,26 @@ class Chunks:
         for c, first in enumerate(range(0, self.n, self.size)):
             X, y = self.draw(c, min(self.size, self.n - first))
             yield X.to(torch.float64).mT.contiguous()[None], y.to(torch.float64)[None]
+
+    def on_disk(self) -> Chunks:
+        """The same data, drawn once and read again at every pass from a file without a name, which
+        takes 8 (D + 1) bytes an observation of the folder for temporary files and goes with the
+        last reference to it."""
+        file = tempfile.TemporaryFile()  # noqa: SIM115  # open as long as it is read
+        ends = [0]
+        for x, y in self:
+            joint = torch.cat([x, y[:, None]], 1)[0].numpy()  # (D + 1, M)
+            file.write(joint.tobytes())
+            ends.append(ends[-1] + joint.nbytes)
+        file.flush()
+
+        def read(c: int, length: int) -> tuple[Tensor, Tensor]:
+            file.seek(ends[c])
+            joint = np.fromfile(file, np.float64, (ends[c + 1] - ends[c]) // 8)
+            both = torch.from_numpy(joint.reshape(-1, length))
+            return both[:-1].mT, both[-1]
+
+        return Chunks(self.n, self.size, read)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -223,5 +245,6 @@ def _spread(data: Chunks, n: int) -> tuple[Tensor, Tensor]:
 
 
 def _sum(a: Evaluation, b: Evaluation) -> Evaluation:
-    parts = zip(vars(a).values(), vars(b).values(), strict=True)
-    return Evaluation(*(None if mine is None else mine + its for mine, its in parts))
+    pairs = zip(vars(a).values(), vars(b).values(), strict=True)
+    parts = (None if mine is None else mine + its for mine, its in pairs)
+    return Evaluation(*parts)  # type: ignore[arg-type]

@@ -3,11 +3,15 @@
 import json
 import math
 
+import numpy as np
 import pytest
+import torch
 
-from experiments.kinds import Batch, Cell, get_kind
-from experiments.kinds.rates import design, template, truth
+from experiments.kinds import Batch, Cell, get_kind, rates
+from experiments.kinds.rates import design, template, truth, truth_at
 from experiments.study import StudyError, list_studies, load_study, study_from_document
+from theory.inverse.settings import tempered_truth
+from theory.inverse.two_point import matched_shapes
 from theory.precision import gate_precision
 
 TEMPERATURE = [
@@ -25,6 +29,7 @@ STUDIES = [
     *TEMPERATURE,
     "softmax-d8",
     "softmax-exact",
+    "softmax-moving",
     "softmax-over",
     "softmax-over-4",
     "topk-d2",
@@ -237,3 +242,91 @@ def test_a_truth_without_slopes_has_constant_experts():
     assert row["gain"] > 0
     prepared = get_kind("rates").prepare(study)
     assert prepared["arms"]["mle"]["near"] == pytest.approx(0, abs=1e-8)
+
+
+def test_keys_added_later_leave_other_configurations_as_they_are():
+    added = {"moving", "in_chunks"}
+    assert not added & load_study("softmax-exact").setting.model_dump().keys()
+    study = load_study("softmax-moving")
+    assert added <= study.setting.model_dump().keys()
+    assert study_from_document(study.document(), "test").config_hash == study.config_hash
+    made = study.document()
+    made["setting"]["moving"]["exponent"] = 0.1
+    assert study_from_document(made, "test").config_hash != study.config_hash
+
+
+def test_a_moving_truth_tends_to_its_limit_along_shapes_of_five_equal_moments():
+    setting = load_study("softmax-moving").setting
+    limit = truth(setting)
+    for n in (10**3, 10**9):
+        there, size = truth_at(setting, n), n ** (-1 / 12)
+        intercept = (there.experts.intercept - limit.experts.intercept) / size
+        excess = (there.experts.scale.square() - limit.experts.scale.square()) / size**2
+        shape = np.array([0.6, *intercept[:2].tolist(), *excess[:2].tolist()])
+        assert np.abs(shape - matched_shapes()[0]).max() < 1e-8
+        assert float(intercept[2]) == float(excess[2]) == 0
+    share = torch.softmax(limit.gate.intercept[:2], 0)
+    assert share.tolist() == pytest.approx([0.6, 0.4], abs=1e-12)
+    assert truth_at(load_study("softmax-exact").setting, 10**9).to_params().tolist() == (
+        truth(load_study("softmax-exact").setting).to_params().tolist()
+    )
+
+
+def test_deviations_from_a_moving_truth_know_no_order_of_experts():
+    setting = load_study("softmax-moving").setting
+    true = truth_at(setting, 1000)
+    blocks = true.to_params().view(3, -1)
+    order = torch.tensor([2, 0, 1])
+    moved = blocks[order].clone()
+    moved[:, :2] += torch.tensor([0.3, -2.0])  # a translation of the gate
+    assert list(deviations(true, moved, setting).values()) == pytest.approx([0] * 7, abs=1e-12)
+    moved[1, 3] += 0.05  # the intercept of the first true expert
+    found = deviations(true, moved, setting)
+    assert found.pop("intercept_moving_deviation") == pytest.approx(0.05, abs=1e-12)
+    assert list(found.values()) == pytest.approx([0] * 6, abs=1e-12)
+
+
+def deviations(true, blocks, setting):
+    fitted = true.with_params(blocks.reshape(1, -1))
+    found = rates._moving_deviations(fitted, true, setting.moving)
+    return {name: value for name, (value,) in found.items()}
+
+
+def test_a_moving_truth_end_to_end_and_in_chunks(monkeypatch):
+    made = load_study("softmax-moving").document()
+    made["setting"]["arms"]["constrained"].update(n_init=2, n_rounds=0)
+    study = study_from_document(made, "test")
+    batch = Batch("b", (Cell("constrained", 1_200, 0),))
+    (held,) = get_kind("rates").run_batch(study, batch)
+    assert held["intercept_staying_deviation"] < held["intercept_moving_deviation"] < 2
+    assert "intercept_single_largest" not in held  # of a fixed truth, whose theorems say nothing
+    assert "mass_deviation" not in held
+    monkeypatch.setattr(rates, "CHUNK", 700)
+    (chunked,) = get_kind("rates").run_batch(study, batch)
+    assert chunked["converged"]
+    assert chunked["gain"] > 0
+    assert chunked["least_weight"] >= 0.1 * (1 - 1e-6)
+    assert held["hellinger"] != chunked["hellinger"] < 0.1  # other draws of the same law
+
+
+@pytest.mark.parametrize(
+    ("changed", "match"),
+    [
+        ({"intercept": [1.0, 0.0]}, "must have 3 directions"),
+        ({"variance": [-0.4, 0.0, 0.0]}, "every variance positive at n = 1"),
+        ({"exponent": 0.0}, "exponent"),
+        ({"intercept": [1.0, 1.0, 1.0]}, "must be 0 for an expert that stays"),
+    ],
+)
+def test_a_motion_that_cannot_be_is_refused(changed, match):
+    made = load_study("softmax-moving").document()
+    made["setting"]["moving"].update(changed)
+    with pytest.raises(StudyError, match=match):
+        study_from_document(made, "test")
+
+
+@pytest.mark.parametrize("activation", [None, "tanh"])
+def test_the_truth_of_temperatures_is_that_of_the_studies(activation):
+    name = "dense-to-sparse-exact" if activation is None else f"activation-exact-{activation}"
+    stated = truth(load_study(name).setting).to_params()
+    assert torch.allclose(tempered_truth(activation).to_params(), stated, rtol=0, atol=1e-14)

@@ -73,6 +73,16 @@ def test_a_chunk_that_is_left_out_shows():
     assert gap.abs() > 1e-3
 
 
+def test_data_on_disk_are_the_same_every_time():
+    X, y = simulated(300)
+    wide = torch.cat([X, X.square()], 1)
+    data = cut(wide, y, 64)
+    kept = data.on_disk()
+    for _ in range(2):
+        for one, other in zip(data, kept, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
 def test_a_subsample_is_that_of_held_data():
     held, chunked = both(300, 64)
     for name in ("x", "y"):
@@ -134,7 +144,7 @@ def peak(n):
         X, y = (torch.cat(part, -1) for part in zip(*data))
         fit_mle(X.mT, y, random_states=[0], **arguments)
     else:
-        fit_mle_in_chunks(data, random_state=0, **arguments)
+        fit_mle_in_chunks(data.on_disk(), random_state=0, **arguments)
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
 

@@ -187,3 +187,16 @@ def test_slow_calculations(claim, question, verdict):
     found = check_of(claim, question).run()
     assert found.verdict == verdict
     assert all(found.numbers["controls"].values())
+
+
+@pytest.mark.parametrize(("slope", "expected"), [(-1 / 12, "consistent"), (0.05, "inconsistent")])
+def test_merging_atoms_are_judged_by_the_quantile(slope, expected):
+    found = check_of("minimax", "is it sharp for merging atoms?").run(
+        data({"intercept_moving_deviation": slope}, arm="constrained")
+    )
+    assert found.verdict == expected
+    assert found.numbers["controls"] == {"n^-1/2, the rate at each fixed truth": True}
+    parametric = check_of("minimax", "does the bound hold for merging atoms?").run(
+        data({"intercept_moving_deviation": -0.5}, arm="constrained")
+    )
+    assert parametric.verdict == "inconclusive"  # the control is not rejected

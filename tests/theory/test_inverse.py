@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from theory.inverse import (
     settle,
     temperature_ray,
 )
-from theory.inverse.descent import descend
+from theory.inverse.descent import Descent, descend
 from theory.inverse.local_exponent import extrapolated
 from theory.inverse.quotient import Quotient
 from theory.inverse.settings import (
@@ -188,6 +189,31 @@ def test_two_atoms_hide_an_intercept_to_fourth_order_and_three_is_refused():
     assert [bounds[p].is_sharp for p in (3.0, 4.0, 6.0)] == ["no", "yes", "no"]
     unsure = {"intercept": dataclasses.replace(found, error=1.0)}
     assert inverse_bound(unsure, {"intercept": 4.0}).holds == "undecided"
+
+
+def test_a_search_that_alone_finds_the_minimum_is_followed_back(monkeypatch):
+    """Of two valleys delta^2 and delta^1.5 / 10, the first starts know only the second."""
+    near = NEIGHBOURHOODS["softmax"]()
+    module = sys.modules["theory.inverse.local_exponent"]
+    lost = dict.fromkeys(np.geomspace(0.04, 0.001, 5), 0)
+
+    def best(self, starts, delta, variant, chosen, *, every):
+        last = every and delta < 0.0011
+        knows = last or any(start[0] == 1.0 for start in starts)
+        lost[delta] += not knows
+        norm = delta**2 if knows else delta**1.5 / 10
+        return Descent(np.eye(near.size)[0] * knows, norm, 1, True)
+
+    monkeypatch.setattr(module._Search, "best", best)
+    monkeypatch.setattr(module._Search, "continued", lambda self, points, sizes: points[-1:])
+    monkeypatch.setattr(module._Search, "fresh", lambda self, delta, n, rng: [])
+    kept = {}
+    monkeypatch.setattr(module, "_result", lambda search, sizes, best, reach: kept.update(b=best))
+    local_exponent(near, "intercept", deltas=list(lost), n_starts=1)
+    assert [d.norm for d in kept["b"]] == pytest.approx(
+        [min(d**2, d**1.5 / 10) for d in lost], rel=1e-12
+    )
+    assert all(lost[delta] > 0 for delta in list(lost)[:-1])
 
 
 @pytest.mark.parametrize("limit", [2.0, 4.0])

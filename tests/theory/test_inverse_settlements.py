@@ -18,19 +18,20 @@ NOT_SHARP |= {"Laplace, two atoms"}
 
 
 SAMPLED = {"softmax, one atom", "softmax, two atoms", "softmax, three atoms"}
-"""Cells settled in every run of the suite; the others take minutes each."""
+"""Cells settled in every run of the suite; the others take up to a minute of a core each."""
 
 
 def cells():
     everything = os.environ.get("MOEBIUS_LONG") == "1"
     for name in SETTINGS:
         long = pytest.mark.skipif(
-            name not in SAMPLED and not everything, reason="minutes; MOEBIUS_LONG=1 runs it"
+            name not in SAMPLED and not everything,
+            reason="half a minute or more; MOEBIUS_LONG=1 runs it",
         )
         yield pytest.param(name, marks=[pytest.mark.slow, long])
 
 
-@pytest.mark.parametrize("name", cells())
+@pytest.mark.parametrize("name", list(cells()))
 def test_a_cell_is_settled_within_three_percent_and_its_stated_error(name):
     found = settle(name)
     for group, power in SETTINGS[name].derived.items():

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from moe_stats import (
     ActivationDenseToSparseGate,
-    DenseToSparseGate,
     GaussianMoE,
     LinearExperts,
-    SoftmaxGate,
     TopKGate,
     Uniform,
 )
+
+from ..inverse.settings import probe_truth, tempered_truth, topk_truth
 
 Setting = tuple[GaussianMoE, Any]
 """A truth and a design."""
@@ -27,16 +27,12 @@ Setting = tuple[GaussianMoE, Any]
 
 def probe() -> Setting:
     """Two softmax experts that overlap, so that every direction is seen."""
-    gate = SoftmaxGate(_array([0.3, 0.0]), _array([[1.0], [0.0]]))
-    return GaussianMoE(gate, _experts([-1.0, 1.0], [0.5, -0.5], [0.3**0.5, 0.4**0.5])), Uniform(
-        0, 1
-    )
+    return probe_truth(), Uniform(0, 1)
 
 
 def topk() -> Setting:
     """Two of three experts selected by slope: the truth of the top-K studies."""
-    gate = TopKGate(_array([0.2, 0.0, -0.3]), _array([[2.0], [0.0], [-2.0]]), top_k=2, rank="slope")
-    return GaussianMoE(gate, _experts([3, -2, 1], [4, 0, -4], [0.4, 0.5, 0.45])), Uniform(-1, 1)
+    return topk_truth(), Uniform(-1, 1)
 
 
 def topk_one(shift: float = 0.0) -> Setting:
@@ -55,8 +51,7 @@ def topk_two_sides() -> Setting:
 
 def dense_to_sparse() -> Setting:
     """The truth of the temperature studies."""
-    gate = DenseToSparseGate(_array([-0.25, 0.0]), _array([[5.0], [0.5]]), _array(0.1))
-    return GaussianMoE(gate, _experts([-1, 1], [4, -4], [0.3, 0.4])), Uniform(-3, 3)
+    return tempered_truth(), Uniform(-3, 3)
 
 
 def activation(

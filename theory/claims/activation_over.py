@@ -24,21 +24,21 @@ CLAIM = Claim(
             _SIGMOID,
             role="published",
             asked="bound",
-            seconds=900,
+            seconds=60,
         ),
         inverse(
             "is it sharp, sigmoid?",
             _SIGMOID,
             role="published",
             asked="sharp",
-            seconds=900,
+            seconds=60,
         ),
         inverse(
             "are the powers sharp with 1 for tau, sigmoid?",
             _SIGMOID,
             role="derived",
             asked="sharp",
-            seconds=900,
+            seconds=60,
         ),
         *(
             rates(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..inverse import TwoPoint, moving_pairs, pointwise_pairs
+from ..rates import fit_rate
+from ..verdict import Question, verdict
 from ._exponents import settled
-from .base import Check, Claim, Outcome, whether
+from .base import BOTH, Check, Claim, Data, Outcome, whether
 
 _SETTING = "softmax, two atoms"
 _GROUPS = ("gate_slope", "intercept")
@@ -47,6 +50,38 @@ def _moving() -> Outcome:
     )
 
 
+def _merging(asked: Question) -> Callable[[Data], Outcome]:
+    """Whether the .9 quantile of an intercept's error falls as that of merging atoms."""
+
+    def ask(data: Data) -> Outcome:
+        table = data.table[data.table["status"] == "ok"]
+        rate = fit_rate(table["n"], table["intercept_moving_deviation"], random_state=data.seed)
+        found = verdict(rate, 1 / 12, question=asked, statistic="quantile90")
+        fixed = verdict(rate, 1 / 2, question="sharp", statistic="quantile90")
+        rejected = fixed.status == "inconsistent"
+        row = {
+            "quantity": "intercept, merging atoms, .9 quantile",
+            "role": "derived",
+            "question": asked,
+            "predicted": -1 / 12,
+            "slope": found.slope,
+            "low": found.interval[0],
+            "high": found.interval[1],
+            "verdict": found.status,
+            "control": -1 / 2,
+            "control_rejected": rejected,
+        }
+        return Outcome(
+            found.status,
+            "Exact fits to truths of which two atoms merge at n^-1/12, the .9 quantile of the "
+            f"intercepts' error: {found.sentence}",
+            {"arm": "constrained", "rates": [row]},
+            {"n^-1/2, the rate at each fixed truth": rejected},
+        )
+
+    return ask
+
+
 def _is_near(exponent: float, predicted: float) -> bool:
     return abs(exponent - predicted) <= _WITHIN * predicted
 
@@ -76,5 +111,9 @@ CLAIM = Claim(
     checks=(
         Check("two-point", "are the rates minimax at a fixed truth?", _pointwise, seconds=20),
         Check("two-point", "is n^-1/12 minimax for moving truths?", _moving, seconds=3),
+        *(
+            Check("simulation", f"{words} for merging atoms?", _merging(asked), "softmax-moving")
+            for words, asked in BOTH
+        ),
     ),
 )

@@ -3,8 +3,9 @@ r"""Least squares in a box: Levenberg-Marquardt with active bounds.
 .. math:: \min_{l \le \theta \le u} \|e(\theta)\|^2, \qquad
           (J'J + \lambda D^2)\, p = -J'e
 
-over the entries that are not held at a bound by the gradient. Steps come from a QR factor of J,
-never from J'J: along the bad directions of a singular model singular values differ by 1e-10.
+over the entries that are not held at a bound by the gradient. Steps come from a QR factor of
+(J, e), never from J'J: along the bad directions of a singular model singular values differ by
+1e-10.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import qr
 
 Array = NDArray[np.float64]
 Residuals = Callable[[Array, bool], tuple[Array, Array | None]]
@@ -83,9 +85,7 @@ def descend(
         gradient = J.T @ e
         free = (low < high) & ~((point <= low) & (gradient > 0))
         free &= ~((point >= high) & (gradient < 0))
-        scaled = J[:, free] * scale[free]
-        Q, R = np.linalg.qr(scaled)
-        target = -(Q.T @ e)
+        R, target = _triangular(J[:, free] * scale[free], e)
         size = np.maximum(np.linalg.norm(R, axis=0), 1e-300)
         while True:
             system = np.concatenate([R, np.sqrt(damping) * np.diag(size)])
@@ -105,3 +105,12 @@ def descend(
             return Descent(point, norm, n_iter + 1, True)
         e, J = residuals(point, True)
     return Descent(point, norm, max_iter, False)
+
+
+def _triangular(J: Array, e: Array) -> tuple[Array, Array]:
+    """R (P, P) and -Q'e (P,) of J = QR, without forming Q."""
+    n = J.shape[1]
+    joint = np.empty((n + 1, len(e))).T  # by columns, as LAPACK has them
+    joint[:, :n], joint[:, n] = J, e
+    (factor,) = qr(joint, mode="r", overwrite_a=True, check_finite=False)
+    return factor[:n, :n], -factor[:n, n]

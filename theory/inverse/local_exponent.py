@@ -12,8 +12,10 @@ satisfies the inverse bound h >= C D in this direction if and only if r <= p; th
 has rate n^(-1/(2 r)).
 
 One entry is set to +-delta, the others of the group stay within; every coordinate and both signs
-are tried. Starts are random, of the sizes that several hypotheses about orders suggest, at each
-delta anew, beside what was found at the one before.
+are tried. At the largest and at the smallest delta descents start at random, with the sizes that
+several hypotheses about orders suggest; in between from what was found at the deltas before, until
+two ends agree. What was found is then followed back to larger deltas, so that both searches speak
+for every delta.
 """
 
 from __future__ import annotations
@@ -49,6 +51,9 @@ TOLERANCE = 0.03
 
 _SHORT, _N_LONG = 25, 2
 """Iterations from every start, and how many of the best ends are continued."""
+
+_SAME = 1e-6
+"""Relative difference of two ends up to which they agree."""
 
 _HYPOTHESES = ("D1", "D2", "sharp", "second", "alone")
 
@@ -139,7 +144,7 @@ def local_exponent(
         At least four sizes, descending, at most the radius; None takes a tenth to a thousandth of
         the radius for cells of one or two atoms, coarser ones for more.
     n_starts : int
-        Random starts for each hypothesis, sign and coordinate, at the first size.
+        Random starts for each hypothesis, sign and coordinate, at the first size; 1 at the others.
     random_state : None, int, SeedSequence or Generator
         Of the starts.
 
@@ -160,15 +165,22 @@ def local_exponent(
     rng = np.random.default_rng(random_state)
     search = _Search(near, group, m)
     variants = [(k, sign) for k in chosen for sign in (1.0, -1.0)]
-    found: list[dict[tuple[int, float], Any]] = []
+    found: list[dict[tuple[int, float], Descent]] = []
     for t, delta in enumerate(sizes):
         here = {}
         for variant in variants:
             starts = search.continued([f[variant].point for f in found[-2:]], sizes[: t + 1])
             starts += search.fresh(delta, n_starts if t == 0 else 1, rng)
             starts += search.exact(delta, variant)
-            here[variant] = search.best(starts, delta, variant, chosen)
+            every = t in (0, len(sizes) - 1)
+            here[variant] = search.best(starts, delta, variant, chosen, every=every)
         found.append(here)
+    for t in range(len(sizes) - 2, -1, -1):
+        for variant in variants:
+            smaller = [f[variant].point for f in found[t + 2 : t : -1]]
+            starts = search.continued(smaller, sizes[t : t + 3][::-1])
+            back = search.best(starts, sizes[t], variant, chosen, every=False)
+            found[t][variant] = min(found[t][variant], back, key=lambda d: d.norm)
     best = [min(f.values(), key=lambda d: d.norm) for f in found]
     return _result(search, sizes, best, reach)
 
@@ -186,17 +198,31 @@ class _Search:
         self.quotient = Quotient(self.near)
 
     def best(
-        self, starts: list[Array], delta: float, variant: tuple[int, float], chosen: list[int]
+        self,
+        starts: list[Array],
+        delta: float,
+        variant: tuple[int, float],
+        chosen: list[int],
+        *,
+        every: bool,
     ) -> Descent:
-        """The lowest end: a short descent from every start, a long one from the best."""
+        """The lowest end: a short descent from each start, or from one after the other until the
+        two lowest ends agree, and a long one from the best that have not converged."""
         low, high, scale = self._box(delta, variant, chosen)
 
         def residuals(d: Array, jacobian: bool) -> tuple[Array, Array | None]:
             return self.quotient.residuals(d, jacobian=jacobian)
 
-        ends = [descend(residuals, s, low, high, scale, max_iter=_SHORT) for s in starts]
-        ends.sort(key=lambda d: d.norm)
-        long = [descend(residuals, d.point, low, high, scale) for d in ends[:_N_LONG]]
+        ends: list[Descent] = []
+        for start in starts:
+            ends.append(descend(residuals, start, low, high, scale, max_iter=_SHORT))
+            ends.sort(key=lambda d: d.norm)
+            if not every and len(ends) > 1 and ends[1].norm <= (1 + _SAME) * ends[0].norm:
+                break
+        long = [
+            d if d.converged else descend(residuals, d.point, low, high, scale)
+            for d in ends[:_N_LONG]
+        ]
         return min(long, key=lambda d: d.norm)
 
     def _box(

@@ -93,6 +93,7 @@ class Quotient:
         self._x = [torch.from_numpy(column.copy()) for column in self.grid.x.T]
         self._own, self._shared = (p.numpy() for p in near.truth.gate.pack())
         self._selected = self.grid.gate > 0
+        self._responsibilities = np.exp(self.grid.log_responsibilities)
         self._score, _ = self._scores(self._own, self._shared)
         self._variance = near.truth.experts.scale.square().numpy()
 
@@ -119,7 +120,7 @@ class Quotient:
             return residual.ravel(), None
         columns = self._columns(deviations, parts)
         slope = self.grid.root / (2 * np.maximum(root, _LEAST_ROOT) * gate_total)
-        J = np.empty((residual.size, self.near.size))
+        J = np.empty((self.near.size, residual.size)).T  # written column by column
         for k, (dA, dB) in enumerate(columns):
             J[:, k] = (slope * (dA if dB is None else dA - ratio * dB[:, None])).ravel()
         return residual.ravel(), J
@@ -175,11 +176,13 @@ class Quotient:
             + shift[..., None] * (z - 0.5 * shift[..., None]) / variance
         )
         share, share_slope = near.shares(deviations)
-        log_r = self.grid.log_responsibilities[member]
-        grown = np.exp(log_r + delta)
-        change = np.where(
-            delta < 1, np.exp(log_r) * np.expm1(np.minimum(delta, 1)), grown - np.exp(log_r)
-        )
+        r = self._responsibilities[member]
+        change = r * np.expm1(np.minimum(delta, 1))
+        large = delta >= 1  # where r may underflow though its product with the ratio does not
+        if large.any():
+            log_r = self.grid.log_responsibilities[member]
+            change[large] = np.exp(log_r[large] + delta[large]) - r[large]
+        grown = r + change
         gate = self.grid.gate[member]
         gate_change = gate * np.expm1(epsilon)
         terms, gate_terms = share[:, None, None] * change, share[:, None] * gate_change

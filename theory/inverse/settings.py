@@ -127,9 +127,9 @@ def plane_truth() -> GaussianMoE:
 
 
 def tempered_truth(activation: str | None = None) -> GaussianMoE:
-    """Two experts behind a sharp gate of temperature .1, for X on [-3, 3]; the gate is
-    dense-to-sparse, or behind an activation."""
-    experts = _experts([[4.0], [-4.0]], [-1.0, 1.0], [0.3, 0.4])
+    """Two experts behind a sharp gate of temperature .1, for X on [-3, 3]: the truth of the studies
+    of temperature. The gate is dense-to-sparse, or behind an activation."""
+    experts = _experts([[-1.0], [1.0]], [4.0, -4.0], [0.3, 0.4])
     parameters = _array([-0.25, 0.0]), _array([[5.0], [0.5]]), _array(0.1)
     if activation is None:
         return GaussianMoE(DenseToSparseGate(*parameters), experts)
@@ -162,12 +162,11 @@ def _uniform(low: float, high: float, n_features: int = 1) -> Any:
 
 _FEWER = tuple(np.geomspace(0.08, 0.002, 6).tolist())
 _TEMPERED_SIZES = tuple(np.geomspace(0.04, 0.001, 6).tolist())  # a gate of temperature .1 is steep
-_LAPLACE_SIZES = tuple(np.geomspace(0.08, 0.004, 5).tolist())
 
 
 def _laplace() -> Neighbourhood:
     # the kink at 1 moves by about delta, that at -1 by less: pieces end where it may lie
-    moved = [1 + sign * size for size in _LAPLACE_SIZES for sign in (1, -1)]
+    moved = [1 + sign * size for size in _FEWER for sign in (1, -1)]
     return Neighbourhood(laplace_truth(), _uniform(-3, 3), cells=(2, 1), breaks=(1.0, -1.0, *moved))
 
 
@@ -244,7 +243,7 @@ SETTINGS: dict[str, Setting] = {
             _laplace,
             _powers(2, 2, 4, 2),
             _powers(1.5, 2, 4, 2),
-            _LAPLACE_SIZES,
+            _FEWER,
         ),
         Setting(
             "softened Laplace, two atoms",
