@@ -15,7 +15,11 @@ import pandas as pd
 
 RENDERERS = {
     "coverage": "paper_figures.coverage",
+    "functional_prior": "paper_figures.functional_prior",
+    "posterior": "paper_figures.posterior",
     "rates": "paper_figures.study_rates",
+    "sampler_bias": "paper_figures.samplers",
+    "sampler_speed": "paper_figures.sampler_speed",
     "selection": "paper_figures.selection",
 }
 """Kind of study to the module whose ``render`` draws it."""

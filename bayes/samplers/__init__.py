@@ -17,7 +17,8 @@ from .ensemble import deep_ensemble
 from .folder import read_draws
 from .likelihoods import Categorical, Gaussian, HeteroscedasticGaussian, Likelihood, StudentT
 from .mclmc import MCLMC
-from .network import NetworkPotential, sample
+from .network import sample
+from .network_potential import NetworkPotential
 from .posterior import Posterior
 from .predictions import Classes, Mixture
 from .psgld import PSGLD

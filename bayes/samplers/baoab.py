@@ -19,6 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from kernels import sgmcmc
@@ -42,15 +43,22 @@ class BAOAB(Sampler):
         epsilon, a step of time at unit mass.
     friction : float
         gamma > 0, per unit of time.
+    scale : Tensor or None
+        (P,) units of length: the equations are those of q / scale, as if masses were 1 / scale^2.
+        The stiffest direction in these units limits the step, and the softest is the last to be
+        explored: good units make them alike. None for ones.
     temperature : float or Schedule
         T.
     """
 
     friction: float = 1.0
+    scale: Tensor | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_real("friction", self.friction, low=0, strict=True)
+        if self.scale is not None:
+            check_real("scale", self.scale.min().item(), low=0, strict=True)
 
     def init(self, position: Tensor, noise: Tensor) -> BAOABState:
         return BAOABState(position, at(self.temperature, 0) ** 0.5 * noise)
@@ -59,15 +67,27 @@ class BAOAB(Sampler):
         self, state: BAOABState, potential: OnBatch, noise: Tensor, controls: Controls
     ) -> tuple[BAOABState, Info]:
         info = Info(*potential(state.position))
-        new = sgmcmc.baoab(
-            *state,
-            info.gradient,
+        start, gradient = state.position, info.gradient
+        scale = self._scale(start)
+        if scale is not None:
+            start, gradient = torch.zeros_like(start), scale * gradient
+        position, momentum = sgmcmc.baoab(
+            start,
+            state.momentum,
+            gradient,
             noise,
             controls.step_size,
             self.friction,
             controls.temperature,
         )
-        return BAOABState(*new), info
+        if scale is not None:
+            position = torch.addcmul(state.position, scale, position)
+        return BAOABState(position, momentum), info
 
     def kinetic(self, state: BAOABState, info: Info, controls: Controls) -> Tensor:
-        return (state.momentum - 0.5 * controls.step_size * info.gradient).square()
+        scale, gradient = self._scale(state.position), info.gradient
+        kick = gradient if scale is None else scale * gradient
+        return (state.momentum - 0.5 * controls.step_size * kick).square()
+
+    def _scale(self, like: Tensor) -> Tensor | None:
+        return None if self.scale is None else self.scale.to(like)

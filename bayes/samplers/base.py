@@ -36,6 +36,9 @@ from kernels.checks import check_real
 Schedule = Callable[[int], float]
 """A value for every step t = 0, 1, ..."""
 
+Number = float | Tensor
+"""A number, or a tensor that broadcasts against (C, P)."""
+
 State = Any
 """A NamedTuple of tensors whose first field is ``position`` (C, P)."""
 

@@ -31,8 +31,10 @@ from ..storage import StorageError
 from .base import Controls, Info, Potential, State
 from .checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from .cyclical import AnySampler
+from .divergence import cause, is_finite
 from .draws import ChainDraws, Divergence, Moments
 from .folder import DrawFolder
+from .gibbs import ConjugatePotential, draw_log_scale
 from .steps import Record, fused_steps, take_steps
 from .streams import ChainStreams
 
@@ -70,7 +72,7 @@ class Progress:
 
 @torch.no_grad()  # the density may close over tensors that require gradients
 def run(
-    potential: Potential,
+    potential: Potential | ConjugatePotential,
     sampler: AnySampler,
     position: Tensor,  # (C, P)
     *,
@@ -80,6 +82,7 @@ def run(
     seed: int,
     n_observations: int | None = None,
     batch_size: int | None = None,
+    gibbs_every: int | None = None,
     compile: bool = False,
     callback: Callable[[Progress], None] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -91,8 +94,9 @@ def run(
 
     Parameters
     ----------
-    potential : Potential
-        U and its gradient; called with batches if ``batch_size`` is given.
+    potential : Potential or ConjugatePotential
+        U and its gradient; called with batches if ``batch_size`` is given, and with log scales if
+        ``gibbs_every`` is.
     sampler : Sampler
     position : Tensor
         (C, P), where chains start; its dtype and device are the run's.
@@ -101,6 +105,9 @@ def run(
     n_observations, batch_size : int or None
         A batch is ``batch_size`` of the ``n_observations`` indices, drawn with replacement for each
         chain and step; None for full batches.
+    gibbs_every : int or None
+        Steps after which log scales are drawn anew, at the start of the next block; draws are then
+        (C, S, P + G). None for a potential without them.
     compile : bool
         Fuse `FUSED_STEPS` steps into one compiled call. It takes seconds to compile, and pays
         where a step is short.
@@ -156,7 +163,9 @@ def run(
             )
         folder = DrawFolder(stream_to)
         checkpoint = folder.state
-    loop = _Loop(potential, sampler, position, burn_in, seed, n_observations, batch_size)
+    loop = _Loop(
+        potential, sampler, position, burn_in, seed, n_observations, batch_size, gibbs_every
+    )
     loop.plan(n_draws, thin, folder)
     fingerprint = {
         "sampler": repr(sampler),
@@ -169,6 +178,7 @@ def run(
         "thin": thin,
         "n_observations": n_observations,
         "batch_size": batch_size,
+        "gibbs_every": gibbs_every,
     }
     on_disk = 0, 0
     if checkpoint is not None and os.path.exists(checkpoint):
@@ -204,21 +214,24 @@ class _Loop:
 
     def __init__(
         self,
-        potential: Potential,
+        potential: Any,
         sampler: AnySampler,
         position: Tensor,
         burn_in: int,
         seed: int,
         n_observations: int | None,
         batch_size: int | None,
+        gibbs_every: int | None,
     ) -> None:
         self.potential, self.sampler, self.burn_in, self.seed = potential, sampler, burn_in, seed
         self.n_observations, self.batch_size = n_observations, batch_size
+        self.gibbs_every = gibbs_every
         n_chains, self.n_parameters = position.shape
         self.streams = ChainStreams(seed, n_chains, position.device)
         noise = self.streams.normal(1, self.n_parameters, position.dtype)[0]
         self.state: State = sampler.init(position.clone(), noise)
         self.step = 0
+        self.log_scale = None if gibbs_every is None else self._drawn_log_scale()
         self.n_recorded = 0
         self.seconds = 0.0
         self.divergences: list[Divergence] = []
@@ -241,7 +254,8 @@ class _Loop:
         position = self.state.position
         n_chains, n = position.shape[0], len(self.draw_steps)
         in_memory = 0 if folder else n
-        shape = (n_chains, in_memory, position.shape[1])
+        width = position.shape[1] + (0 if self.log_scale is None else self.log_scale.shape[1])
+        shape = (n_chains, in_memory, width)
         self.draws = torch.full(shape, torch.nan, dtype=position.dtype)
         self.values = torch.full((n_chains, n), torch.nan, dtype=position.dtype)
 
@@ -264,7 +278,9 @@ class _Loop:
             raise
 
     def _block(self, advance: Callable[..., Any], chunk: int) -> None:
-        position = self.state.position
+        position, log_scale = self.state.position, self.log_scale
+        if self.gibbs_every and self.step and self.step % self.gibbs_every < self.n_block:
+            log_scale = self._drawn_log_scale()
         noise = self.streams.normal(self.n_block, self.n_parameters, position.dtype)
         batches = None
         if self.batch_size is not None and self.n_observations is not None:
@@ -280,30 +296,35 @@ class _Loop:
                 state,
                 noise[piece],
                 None if batches is None else batches[piece],
-                [self._controls(t, compiled=chunk > 1) for t in steps],
+                self._controls(steps, compiled=chunk > 1),
                 target in steps,
+                log_scale,
             )
             while target in steps:
                 seen.append((target, records[target - start]))
                 target = next(wanted, -1)
-        bad = self.alive & ~_finite(state)
+        bad = self.alive & ~is_finite(state)
         if bool(bad.any()):
-            self._stop(bad, noise, batches)
-        self._record(seen)
+            self._stop(bad, noise, batches, log_scale)
+        self._record(seen, log_scale)
+        self.log_scale = log_scale
         self.state = type(state)(*map(self._choose, state, self.state))
         self.step = end
 
-    def _controls(self, step: int, *, compiled: bool = False) -> Controls:
-        controls = self.sampler.controls(step, self.burn_in)
-        changing = callable(self.sampler.step_size) or callable(self.sampler.temperature)
-        if not (compiled and changing):
-            return controls
-        like = self.state.position
-        return Controls(
-            torch.as_tensor(controls.step_size, dtype=like.dtype, device=like.device),
-            torch.as_tensor(controls.temperature, dtype=like.dtype, device=like.device),
-            controls.adapt,
-        )
+    def _controls(self, steps: range, *, compiled: bool = False) -> list[Controls]:
+        """Controls of each step, or the one of all of them if they do not differ.
+
+        A compiled call looks at each, and takes numbers that change as tensors.
+        """
+        controls = [self.sampler.controls(t, self.burn_in) for t in steps]
+        if compiled and (callable(self.sampler.step_size) or callable(self.sampler.temperature)):
+            like = self.state.position
+            number = functools.partial(torch.as_tensor, dtype=like.dtype, device=like.device)
+            return [Controls(number(c[0]), number(c[1]), c.adapt) for c in controls]
+        return controls[:1] if all(c == controls[0] for c in controls) else controls
+
+    def _control(self, step: int) -> Controls:
+        return self.sampler.controls(step, self.burn_in)
 
     def _choose(self, new: Tensor, old: Tensor) -> Tensor:
         """The new value for chains that go on, the old one for those that were stopped."""
@@ -311,21 +332,28 @@ class _Loop:
             return new
         return torch.where(self.alive.view(-1, *[1] * (new.ndim - 1)), new, old)
 
-    def _stop(self, bad: Tensor, noise: Tensor, batches: Tensor | None) -> None:
+    def _drawn_log_scale(self) -> Tensor:
+        temperature = self._control(self.step).temperature
+        return draw_log_scale(self.potential, self.state.position, temperature, self.streams)
+
+    def _stop(
+        self, bad: Tensor, noise: Tensor, batches: Tensor | None, log_scale: Tensor | None
+    ) -> None:
         """Find the step and the cause by taking the block again, one step at a time."""
         state, waiting = self.state, bad.clone()
+        given = {} if log_scale is None else {"log_scale": log_scale}
         for k in range(self.n_block):
             batch = None if batches is None else batches[k]
             new, info = self.sampler.update(
                 state,
-                functools.partial(self.potential, batch=batch),
+                functools.partial(self.potential, batch=batch, **given),
                 noise[k],
-                self._controls(self.step + k),
+                self._control(self.step + k),
             )
-            ended = waiting & ~(_finite(new) & torch.isfinite(info.gradient).all(1))
+            ended = waiting & ~(is_finite(new) & torch.isfinite(info.gradient).all(1))
             for chain in ended.nonzero()[:, 0].tolist():
-                reason = _reason(state.position[chain], Info(*(v[chain] for v in info)))
-                self.divergences.append(Divergence(chain, self.step + k, reason))
+                why = cause(state.position[chain], Info(*(v[chain] for v in info)))
+                self.divergences.append(Divergence(chain, self.step + k, why))
             waiting &= ~ended
             state = new
         for chain in waiting.nonzero()[:, 0].tolist():  # compiled and plain steps may round apart
@@ -335,7 +363,7 @@ class _Loop:
             )
         self.alive = self.alive & ~bad
 
-    def _record(self, seen: list[tuple[int, Record]]) -> None:
+    def _record(self, seen: list[tuple[int, Record]], log_scale: Tensor | None) -> None:
         if not seen:
             return
         steps = torch.tensor([step for step, _ in seen])
@@ -347,7 +375,11 @@ class _Loop:
         for divergence in self.divergences:
             going[divergence.chain] = steps < divergence.step
         new = slice(self.n_recorded, self.n_recorded + len(seen))
-        draws = positions.cpu().masked_fill(~going[..., None], torch.nan)
+        whole = positions
+        if log_scale is not None:
+            held = log_scale[:, None].expand(-1, len(seen), -1)
+            whole = torch.cat([positions, held], 2)
+        draws = whole.cpu().masked_fill(~going[..., None], torch.nan)
         if self.folder is None:
             self.draws[:, new] = draws
         else:
@@ -372,14 +404,16 @@ class _Loop:
         )
 
     def snapshot(self) -> Checkpoint:
-        value, _ = self.potential(self.state.position, None)
+        state = self.state._asdict()
+        if self.log_scale is not None:
+            state["log_scale"] = self.log_scale
         return Checkpoint(
-            state=self.state._asdict(),
+            state=state,
             streams=self.streams.state(),
             draws=self.draws[:, : self.n_recorded],
             potential=self.values[:, : self.n_recorded],
             moments=self.moments.as_tensors(),
-            at_position=value,
+            at_position=self._value(),
             step=self.step,
             seconds=self.seconds,
             divergences=tuple(self.divergences),
@@ -387,11 +421,18 @@ class _Loop:
             chunks=[] if self.folder is None else self.folder.sizes,
         )
 
+    def _value(self) -> Tensor:
+        """U on all data where the chains are, (C,)."""
+        given = {} if self.log_scale is None else {"log_scale": self.log_scale}
+        value: Tensor = self.potential(self.state.position, None, **given)[0]
+        return value
+
     def restore(self, saved: Checkpoint, path: Any) -> None:
         device = self.state.position.device
         tensors = {name: value.to(device) for name, value in saved.state.items()}
+        self.log_scale = tensors.pop("log_scale", None)
         self.state = type(self.state)(**tensors)
-        saved.check_potential(self.potential(self.state.position, None)[0], path)
+        saved.check_potential(self._value(), path)
         self.streams.restore(saved.streams)
         self.n_recorded = min(saved.potential.shape[1], len(self.draw_steps))
         if self.folder is None:
@@ -411,7 +452,8 @@ class _Loop:
         if self.folder is None:
             draws = self.draws[:, :n]
         else:
-            k = self.folder.stride(n * self.state.position.nbytes)
+            n_chains, _, width = self.draws.shape
+            k = self.folder.stride(n * n_chains * width * self.draws.element_size())
             draws = self.folder.every(k, n) if n else self.draws
         result = ChainDraws(
             draws=draws,
@@ -420,7 +462,7 @@ class _Loop:
             sampler=self.sampler,
             temperature=None if callable(temperature) else float(temperature),
             divergences=tuple(self.divergences),
-            faults=tuple(self.sampler.faults(self.state, self._controls(self.step))),
+            faults=tuple(self.sampler.faults(self.state, self._control(self.step))),
             seed=self.seed,
             burn_in=self.burn_in,
             thin=self.thin * k,
@@ -450,27 +492,3 @@ def _block_steps(n_parameters: int) -> int:
     """The power of two in [1, MAX_BLOCK_STEPS] whose steps need at most BLOCK_NUMBERS numbers."""
     fitting = max(1, BLOCK_NUMBERS // n_parameters)
     return min(MAX_BLOCK_STEPS, 1 << (fitting.bit_length() - 1))
-
-
-def _finite(state: State) -> Tensor:
-    """Whether each chain's state is finite and its position can be squared, (C,)."""
-    parts = [torch.isfinite(v).flatten(1).all(1) for v in state]
-    limit = torch.finfo(state.position.dtype).max ** 0.5
-    parts.append((state.position.abs() < limit).all(1))
-    return functools.reduce(torch.logical_and, parts)
-
-
-def _reason(position: Tensor, info: Info) -> str:
-    bad = ~torch.isfinite(info.gradient)
-    if bool(torch.isnan(info.gradient).any()):
-        first = int(bad.nonzero()[0, 0])
-        largest = float(position.abs().max())
-        return (
-            f"the gradient is NaN at {int(bad.sum())} of {len(position)} parameters, first "
-            f"{first}, where the largest parameter is {largest:.3g} and the potential "
-            f"{float(info.potential):.3g}"
-        )
-    return (
-        f"its position grew without bound (the potential was {float(info.potential):.3g}): the "
-        f"step size is too large"
-    )

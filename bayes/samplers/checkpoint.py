@@ -13,7 +13,7 @@ from torch import Tensor
 from ..storage import StorageError, group, members, read, write
 from .draws import Divergence
 
-KIND, VERSION = "checkpoint of chains", 1
+KIND, VERSION = "checkpoint of chains", 2
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,8 @@ def temperatures(run: ChainDraws) -> TemperatureReport:
     kinetic = sums.kinetic[kept] / count if sums.has_kinetic else None
     blocks = {}
     for name, part in (run.names or {"all": slice(None)}).items():
+        if part.start is not None and part.start >= product.shape[1]:
+            continue  # drawn by Gibbs steps
         at_rest, its_error = _mean_and_error(centred[:, part])
         moving: tuple[float | None, float] = (None, math.nan)
         if kinetic is not None:

@@ -44,6 +44,18 @@ class Likelihood(ABC):
     ) -> Tensor:  # (S, N)
         """Log density or probability of each observation, in nats."""
 
+    def with_slopes(
+        self, outputs: Tensor, y: Tensor, extra: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """`log_prob` (S, N), and the slopes of its sum over N in outputs and own parameters."""
+
+        def total(outputs: Tensor, extra: Tensor) -> tuple[Tensor, Tensor]:
+            values = self.log_prob(outputs, y, extra)
+            return values.sum(), values
+
+        slopes, values = torch.func.grad(total, argnums=(0, 1), has_aux=True)(outputs, extra)
+        return values, *slopes
+
     def log_prior(self, extra: Tensor) -> Tensor:
         """Log density (S,) of its own parameters."""
         return extra.new_zeros(len(extra))
@@ -116,8 +128,8 @@ class Gaussian(_Normal):
     Parameters
     ----------
     scale : float or None
-        Standard deviation; None learns it, with precision ~ Gamma(shape, rate) a priori and its
-        logarithm as a coordinate: :math:`\log p(\log\sigma) = 2a\log(1/\sigma) - b/\sigma^2`.
+        Standard deviation sigma; None learns it, with precision ~ Gamma(shape, rate) a priori:
+        :math:`\log p(\log\sigma) = -2a\log\sigma - b/\sigma^2` up to a constant.
     shape, rate : float
         a and b.
     """
@@ -140,6 +152,32 @@ class Gaussian(_Normal):
         location = outputs[..., 0]
         scale = torch.exp(extra) if self.scale is None else location.new_full((1, 1), self.scale)
         return location, scale.expand_as(location)
+
+    def with_slopes(
+        self, outputs: Tensor, y: Tensor, extra: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        log_scale = extra if self.scale is None else math.log(self.scale)
+        scale = torch.exp(extra) if self.scale is None else self.scale
+        z = (y - outputs[..., 0]) / scale
+        values = -0.5 * z.square() - (_HALF_LOG_2PI + log_scale)
+        extra_slope = extra  # empty
+        if self.scale is None:
+            extra_slope = (z.square() - 1).sum(1, keepdim=True)
+        return values, (z / scale)[..., None], extra_slope
+
+    def conditional(
+        self,
+        outputs: Tensor,  # (S, N, 1)
+        y: Tensor,  # (N,)
+    ) -> tuple[Tensor, Tensor]:  # (S, 1) each
+        r"""Shape and rate of a learned precision's law given the outputs.
+
+        .. math:: \sigma^{-2} \mid f, y \sim
+            \mathrm{Gamma}\bigl(a + N/2,\; b + \tfrac12 \textstyle\sum_i (y_i - f_i)^2\bigr)
+        """
+        squares = (y - outputs[..., 0]).square().sum(1, keepdim=True)
+        shape = torch.full_like(squares, self.shape + 0.5 * len(y))
+        return shape, self.rate + 0.5 * squares
 
     def log_prior(self, extra: Tensor) -> Tensor:
         return (-2 * self.shape * extra - self.rate * torch.exp(-2 * extra)).sum(1)

@@ -1,11 +1,4 @@
-r"""Draws from the posterior of a network's weights.
-
-.. math::
-    U_b(w, \theta) = -\frac NB \sum_{i \in b} \log p(y_i \mid f(x_i; w), \theta)
-                     - \log p(w) - \log p(\theta)
-
-for a batch b of B of the N observations, weights w and the likelihood's own parameters theta.
-"""
+"""Draws from the posterior of a network's weights."""
 
 from __future__ import annotations
 
@@ -24,47 +17,16 @@ from .chains import Progress, run
 from .cyclical import AnySampler
 from .ensemble import deep_ensemble
 from .likelihoods import Gaussian, Likelihood
+from .network_potential import (
+    ConjugateNetworkPotential,
+    NetworkPotential,
+    has_conjugate_scales,
+)
 from .posterior import Posterior
 from .streams import seed_of
 
 if TYPE_CHECKING:
     from ..priors import Prior
-
-
-class NetworkPotential:
-    """U of a network's weights, on all data or on a batch a chain.
-
-    Parameters
-    ----------
-    net : BayesianNetwork
-    prior : Prior
-    X, y : Tensor
-    likelihood : Likelihood
-    """
-
-    def __init__(
-        self, net: BayesianNetwork, prior: Prior, X: Tensor, y: Tensor, likelihood: Likelihood
-    ) -> None:
-        self.net, self.prior, self.X, self.y, self.likelihood = net, prior, X, y, likelihood
-        self._gradient = torch.func.grad(self._total, has_aux=True)
-
-    def log_joint(self, position: Tensor, batch: Tensor | None) -> Tensor:
-        """Log density (C,) of data and position (C, P + E)."""
-        n = self.net.n_weights
-        weights, extra = position[:, :n], position[:, n:]
-        X, y = (self.X, self.y) if batch is None else (self.X[batch], self.y[batch])
-        values = self.likelihood.log_prob(self.net(weights, X), y, extra)
-        scale = len(self.X) / values.shape[1]
-        prior = self.prior.log_prob(weights) + self.likelihood.log_prior(extra)
-        return scale * values.sum(1) + prior
-
-    def __call__(self, position: Tensor, batch: Tensor | None) -> tuple[Tensor, Tensor]:
-        gradient, value = self._gradient(position, batch)
-        return value, gradient
-
-    def _total(self, position: Tensor, batch: Tensor | None) -> tuple[Tensor, Tensor]:
-        value = -self.log_joint(position, batch)
-        return value.sum(), value
 
 
 def sample(
@@ -80,6 +42,7 @@ def sample(
     batch_size: int | None = 32,
     *,
     likelihood: Likelihood | None = None,
+    gibbs_every: int | None = 50,
     init: Tensor | Literal["prior", "ensemble"] = "prior",
     random_state: int | None = None,
     callback: Callable[[Progress], None] | None = None,
@@ -102,6 +65,10 @@ def sample(
         Observations of a step's gradient, drawn with replacement; None for all.
     likelihood : Likelihood, optional
         `Gaussian()` with a learned scale unless given.
+    gibbs_every : int or None
+        Steps after which a Gibbs step (`gibbs`) draws the precision of a learned Gaussian noise and
+        those of a `HierarchicalPrior`, at the next block; each looks at all data once. None samples
+        the logarithm of the noise with the weights, and integrates the prior's precisions out.
     init : {"prior", "ensemble"} or Tensor
         Where chains start: at draws of the prior, at a mode near each (`deep_ensemble`), or at
         given weights (C, P).
@@ -142,6 +109,8 @@ def sample(
         )
     seed = seed_of(random_state)
     check_int("n_chains", n_chains, 1)
+    if gibbs_every is not None:
+        check_int("gibbs_every", gibbs_every, 1)
     start = init
     if not isinstance(start, Tensor):
         check_choice("init", start, ("prior", "ensemble"))
@@ -164,8 +133,16 @@ def sample(
             batch_size=batch_size,
         )
     names = {b.name: slice(b.start, b.stop) for b in net.blocks}
+    n, n_noise = net.n_weights, net.n_weights + likelihood.n_extra
     if likelihood.n_extra:
-        names["log_noise"] = slice(net.n_weights, position.shape[1])
+        names["log_noise"] = slice(n, n_noise)
+    if gibbs_every is not None and has_conjugate_scales(prior, likelihood):
+        potential = ConjugateNetworkPotential(net, prior, X, y, likelihood)
+        position = position[:, :n]
+        if potential.n_prior_scales:
+            names["prior_log_scale"] = slice(n_noise, n_noise + potential.n_prior_scales)
+    else:
+        gibbs_every = None
     draws = run(
         potential,
         sampler,
@@ -176,6 +153,7 @@ def sample(
         seed=seed,
         n_observations=len(X),
         batch_size=batch_size,
+        gibbs_every=gibbs_every,
         compile=compile,
         callback=callback,
         checkpoint=checkpoint,

@@ -38,7 +38,8 @@ class Posterior:
     X, y : Tensor
         What was conditioned on.
     run : ChainDraws
-        Draws (C, S, P + E): weights, then the likelihood's own parameters.
+        Draws (C, S, P + E): weights, then the likelihood's own parameters; behind them the log
+        scales of a hierarchical prior, if Gibbs steps drew them.
     """
 
     net: BayesianNetwork
@@ -56,7 +57,8 @@ class Posterior:
     @property
     def extra(self) -> Tensor:
         """(C, S, E), the likelihood's own parameters."""
-        return self.run.draws[self.run._some_kept()][..., self.net.n_weights :]
+        n = self.net.n_weights
+        return self.run.draws[self.run._some_kept()][..., n : n + self.likelihood.n_extra]
 
     def functions(self, X: Any) -> Tensor:
         """Outputs of the network at every draw, (C, S, N, K)."""

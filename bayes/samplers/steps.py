@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .base import Controls, Info, Potential, State
+from .base import Controls, Info, State
 from .cyclical import AnySampler
 
 Record = tuple[Tensor, Info, Tensor | None]
@@ -19,16 +19,21 @@ Record = tuple[Tensor, Info, Tensor | None]
 
 def take_steps(
     sampler: AnySampler,
-    potential: Potential,
+    potential: Callable[..., tuple[Tensor, Tensor]],
     state: State,
     noise: Tensor,  # (K, C, P)
     batches: Tensor | None,  # (K, C, B)
     controls: list[Controls],
     record: bool,
+    log_scale: Tensor | None = None,  # (C, G)
 ) -> tuple[State, list[Record]]:
-    """K steps, and what was seen at the start of each."""
+    """K steps, and what was seen at the start of each; one `Controls` may serve them all."""
+    if len(controls) < len(noise):
+        controls = controls * len(noise)
+    if log_scale is not None:
+        potential = functools.partial(potential, log_scale=log_scale)
     records = []
-    for k in range(len(controls)):
+    for k in range(len(noise)):
         batch = None if batches is None else batches[k]
         new, info = sampler.update(
             state, functools.partial(potential, batch=batch), noise[k], controls[k]
@@ -47,9 +52,14 @@ def fused_steps(
     """`take_steps` of a sampler and a potential as one compiled program."""
 
     def program(
-        state: State, noise: Tensor, batches: Tensor | None, controls: Any, record: bool
+        state: State,
+        noise: Tensor,
+        batches: Tensor | None,
+        controls: Any,
+        record: bool,
+        log_scale: Tensor | None,
     ) -> Any:
-        return take_steps(sampler, potential, state, noise, batches, controls, record)
+        return take_steps(sampler, potential, state, noise, batches, controls, record, log_scale)
 
     # Dynamo counts recompilations by code object: give every program one of its own.
     code = program.__code__.replace(co_name=f"chains_{id(program):x}")

@@ -60,6 +60,14 @@ class ChainStreams:
             chain.random_(0, n_observations, generator=generator)
         return drawn.transpose(0, 1)
 
+    def gamma(self, shape: Tensor) -> Tensor:
+        """Gamma(shape, 1) numbers, a row of shapes (C, G) a chain."""
+        rows = [
+            torch._standard_gamma(row, generator=generator)
+            for row, generator in zip(shape, self.generators, strict=True)
+        ]
+        return torch.stack(rows)
+
     def state(self) -> Tensor:
         """The generators' states, (C, bytes)."""
         return torch.stack([generator.get_state() for generator in self.generators])

@@ -18,6 +18,7 @@ from bayes.samplers import (
     PolynomialDecay,
     SamplingWarning,
     StorageError,
+    checkpoint,
     sample_density,
 )
 from bayes.samplers.chains import BLOCK_NUMBERS, _block_steps, run
@@ -151,6 +152,14 @@ def test_checkpoints_of_other_runs_are_refused(saved, change, message):
     given = {"log_density": bowl, "init": start(), "sampler": BAOAB(0.3), "random_state": 1}
     with pytest.raises(StorageError, match=message):
         sample_density(**{**given, **change}, n_draws=20, burn_in=5, checkpoint=saved)
+
+
+def test_checkpoints_of_another_version_are_refused(saved, monkeypatch):
+    monkeypatch.setattr(checkpoint, "VERSION", checkpoint.VERSION + 1)
+    with pytest.raises(StorageError, match="version"):
+        sample_density(
+            bowl, start(), BAOAB(0.3), n_draws=20, burn_in=5, random_state=1, checkpoint=saved
+        )
 
 
 def test_torn_checkpoints_are_refused(saved, tmp_path):
@@ -375,6 +384,7 @@ def test_bad_input(change, message):
         (lambda: SGLD(0.1, temperature=-1), "'temperature'"),
         (lambda: MCLMC(0.1, temperature=0), "'temperature'"),
         (lambda: SAMPLERS["sghmc"](0.1, momentum_decay=1.5), "'momentum_decay'"),
+        (lambda: BAOAB(0.1, scale=torch.tensor([1.0, 0.0])), "'scale'"),
         (lambda: AdaptiveSGHMC(0.1, noise_estimate="some"), "'noise_estimate'"),
         (lambda: Cyclical(SGLD(0.1), 1), "'cycle_length'"),
         (lambda: Cyclical(MCLMC(0.1), 10), "'exploration' parameter must be 0 with MCLMC"),

@@ -54,16 +54,18 @@ def _hamiltonian(e, T, n, a, m=None, v=0.0):
     return F, -e * to_z, to_z @ diag(2 * a * m * T - e**2 * v) @ to_z.T
 
 
-def _baoab(e, T, n, gamma):
+def _baoab(e, T, n, gamma, scale=None):
     c = torch.exp(torch.tensor(-gamma * e, dtype=torch.float64))
     one, none = eye(n).double(), torch.zeros(n, n).double()
-    kicked = torch.cat([0.5 * e * (1 + c) * one, c * one])
-    noisy = torch.cat([0.5 * e * one, one])
+    unit = one if scale is None else diag(scale)
+    kicked = torch.cat([0.5 * e * (1 + c) * unit, c * one])  # what p - e s g adds to (q, p)
+    noisy = torch.cat([0.5 * e * unit, one])
     F = torch.cat([torch.cat([one, none]), kicked], 1)
-    return F, -e * kicked, T * (1 - c**2) * noisy @ noisy.T
+    return F, -e * kicked @ unit, T * (1 - c**2) * noisy @ noisy.T
 
 
 MOMENT = torch.tensor([2.0, 30.0], dtype=torch.float64)
+UNITS = torch.tensor([1.5, 0.6], dtype=torch.float64)
 LARGE = torch.tensor([2.0, 400.0], dtype=torch.float64)
 
 
@@ -129,6 +131,11 @@ ROWS = {
         lambda e, T: BAOAB(e, friction=1.5, temperature=T),
         lambda e, T, n: _baoab(e, T, n, 1.5),
         (0.5, 0.25),
+    ),
+    "baoab, own units": Row(
+        lambda e, T: BAOAB(e, friction=1.5, scale=UNITS, temperature=T),
+        lambda e, T, n: _baoab(e, T, n, 1.5, UNITS),
+        (0.28, 0.14),
     ),
 }
 

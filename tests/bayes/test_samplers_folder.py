@@ -1,6 +1,9 @@
 """Draws streamed to a folder are those of a run in memory, whatever stops it."""
 
 import os
+import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -175,3 +178,54 @@ def test_folders_that_are_not_this_runs_are_refused(tmp_path):
         on_disk(tmp_path)
     with pytest.raises(FileNotFoundError):
         on_disk(tmp_path / "none")
+
+
+FULL_DISK = """
+import subprocess, sys, torch
+from bayes.samplers import BAOAB, StorageError, folder, read_draws, sample_density
+
+folder.CHUNK_BYTES = 20_000
+start = torch.randn(3, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+def run(**options):
+    return sample_density(
+        lambda q: -0.5 * q.square().sum(1), start, BAOAB(0.3), n_draws=2000, burn_in=20,
+        random_state=3, batched=True, **options,
+    ).draws
+
+def on_disk():
+    return torch.cat(list(read_draws(sys.argv[1])), 1)
+
+try:
+    run(stream_to=sys.argv[1])
+except StorageError as error:
+    assert "no space is left" in str(error), error
+else:
+    raise AssertionError("the disk was not full")
+kept, all_draws = on_disk(), run()
+assert 0 < kept.shape[1] < 2000
+assert torch.equal(kept, all_draws[:, :kept.shape[1]])
+subprocess.run(["mount", "-o", "remount,size=8m", sys.argv[1]], check=True)
+run(stream_to=sys.argv[1])
+assert torch.equal(on_disk(), all_draws)
+print("kept", kept.shape[1])
+"""
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_really_full(tmp_path):
+    """A file system of 400 kB for draws of 960 kB, in a namespace of its own: what was taken stays,
+    and with more room the same call ends as if nothing had been."""
+    alone = ["unshare", "--user", "--map-root-user", "--mount"]
+    mount = f"mount -t tmpfs -o size=400k tmpfs {tmp_path}"
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*alone, "sh", "-c", mount], check=False, capture_output=True).returncode
+    ):
+        pytest.skip("no file system can be mounted here")
+    script = f'{mount} && "{sys.executable}" -W ignore -c "$0" {tmp_path}'
+    done = subprocess.run(
+        [*alone, "sh", "-c", script, FULL_DISK], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert 0 < int(done.stdout.split()[1]) < 2000
