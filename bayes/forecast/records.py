@@ -10,7 +10,7 @@ What is done with doubtful input:
 - *Order* of rows does not matter: inside, rows are sorted by time, sensor and place;
   `Records.restore` gives results in the caller's order.
 - *Irregular sampling* is allowed. The step is the given frequency, else the most frequent distance
-  between consecutive distinct times.
+  between consecutive distinct times, or their median if none repeats.
 - *Missing* targets and covariates (NaN) are allowed, infinite ones are not. A missing time or
   coordinate is an error, and so are two observed targets at one time, place and sensor.
 - *A sensor never seen* in training has code -1.
@@ -333,7 +333,10 @@ def _learn(
         step = step_of(schema.freq)
     else:
         gaps, counts = np.unique(np.diff(np.unique(hours)).round(6), return_counts=True)
-        step = float(gaps[counts.argmax()]) if len(gaps) else 1.0
+        if len(gaps) == 0:
+            step = 1.0
+        else:
+            step = float(gaps[counts.argmax()] if counts.max() > 1 else np.median(gaps))
     text = [c for c in schema.covariates if not pd.api.types.is_numeric_dtype(df[c])]
     return Reference(
         schema=schema,

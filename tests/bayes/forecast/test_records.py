@@ -161,6 +161,13 @@ def test_a_region_across_the_date_line_is_whole():
     assert abs(km[1, 1] - km[0, 1]) < 110
 
 
+def test_where_no_distance_repeats_the_step_is_their_median():
+    hours = np.cumsum([0.0, 0.001, 1.0, 1.5, 2.0, 7.0])
+    times = pd.Timestamp("2024-01-01") + pd.to_timedelta(hours, unit="h")
+    df = pd.DataFrame({"time": times, "x": 0.0, "y": np.arange(6.0)})
+    assert read_records(df, Schema("time", ["x"], "y")).reference.step == pytest.approx(1.5)
+
+
 def test_irregular_times_are_kept_and_the_step_is_the_commonest():
     df = table(40, ("a",))
     kept = df[~df.index.isin([3, 4, 11])]
