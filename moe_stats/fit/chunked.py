@@ -11,7 +11,6 @@ needs beyond one chunk does not grow with the number of observations.
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
@@ -28,9 +27,18 @@ from .._validation import generator
 from ..experts import EXPERTS
 from ..gates import GateTemplate
 from .maximize import EM_ROWS, maximize
-from .mle import MLE, _result, _weight_floor, as_template
+from .mle import (
+    MLE,
+    as_template,
+    check_enough,
+    check_search,
+    gate_limit,
+    result,
+    starts_of,
+    weight_floor,
+)
 from .problem import Problem
-from .starts import KINDS, draw_starts
+from .starts import KINDS
 
 
 @dataclass(frozen=True)
@@ -190,15 +198,9 @@ def fit_mle_in_chunks(
             "The 'gate' parameter must keep every expert where data come in chunks; got "
             f"top_k={form.top_k} with n_experts={n_experts}."
         )
-    check_int("n_init", n_init, 1)
-    check_int("n_rounds", n_rounds, 0)
-    check_int("max_iter", max_iter, 0)
-    check_real("tol", tol, low=0.0, strict=True)
+    check_search(n_init, n_rounds, tol, max_iter)
     check_choice("init", init, ("auto", *KINDS))
     floor = check_real("min_scale", min_scale, low=0.0, strict=True)
-    bound = math.inf
-    if gate_bound is not None:
-        bound = check_real("gate_bound", gate_bound, low=0.0, strict=True)
     x, y = _spread(data, min(data.n, EM_ROWS))
     problem = ChunkedProblem(
         x=x,
@@ -206,20 +208,15 @@ def fit_mle_in_chunks(
         form=form,
         n_experts=n_experts,
         min_scale=torch.full((1,), floor, dtype=torch.float64),
-        min_weight=_weight_floor(min_weight, n_experts),
-        gate_bound=bound,
+        min_weight=weight_floor(min_weight, n_experts),
+        gate_bound=gate_limit(gate_bound),
         gate=template.gate,
         experts=EXPERTS[check_choice("experts", experts, tuple(EXPERTS))],
         data=data,
     )
-    if data.n < problem.layout.size:
-        raise ValueError(
-            f"There must be at least as many observations as parameters; got {data.n} observations "
-            f"for {problem.layout.size} parameters."
-        )
+    check_enough(data.n, problem.layout, template, problem.experts)
     rngs = [generator(random_state)]
-    kinds = tuple(KINDS) if init == "auto" else (init,)
-    starts = draw_starts(problem, template.gate, n_init, kinds, rngs)
+    starts = starts_of(problem, init, n_init, rngs)
     optimum = maximize(
         problem,
         starts,
@@ -229,7 +226,7 @@ def fit_mle_in_chunks(
         n_rounds=n_rounds,
         quasi_newton=quasi_newton,
     )
-    return _result(problem, optimum, template, tol)
+    return result(problem, optimum, template, tol)
 
 
 def _spread(data: Chunks, n: int) -> tuple[Tensor, Tensor]:

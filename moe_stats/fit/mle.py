@@ -20,7 +20,7 @@ from kernels.checks import check_choice, check_int, check_real
 from kernels.gating import Layout
 
 from .._validation import generator
-from ..experts import EXPERTS
+from ..experts import EXPERTS, LinearExperts
 from ..gates import GATES, Gate, GateTemplate
 from ..model import GaussianMoE
 from .certificate import Stationarity, active_bounds, certify, not_identified
@@ -148,32 +148,21 @@ def fit_mle(
     n_sets, n, n_features = X.shape
     layout = Layout.of(form, n_experts, n_features)
     kind = EXPERTS[check_choice("experts", experts, tuple(EXPERTS))]
-    least = GaussianMoE.from_params(torch.zeros(layout.size), template, n_experts, kind)
-    identified = int(least.n_identified())
-    if n < identified:
-        raise ValueError(
-            f"There must be at least as many observations as parameters; got {n} observations "
-            f"for {identified} parameters."
-        )
-    check_int("n_init", n_init, 1)
-    check_int("n_rounds", n_rounds, 0)
+    check_enough(n, layout, template, kind)
+    check_search(n_init, n_rounds, tol, max_iter)
     problem = Problem(
         x=X.to(torch.float64).mT.contiguous(),
         y=y.to(torch.float64).contiguous(),
         form=form,
         n_experts=n_experts,
         min_scale=_scale_floor(min_scale, y.to(torch.float64)),
-        min_weight=_weight_floor(min_weight, n_experts),
-        gate_bound=math.inf
-        if gate_bound is None
-        else check_real("gate_bound", gate_bound, low=0.0, strict=True),
+        min_weight=weight_floor(min_weight, n_experts),
+        gate_bound=gate_limit(gate_bound),
         gate=template.gate,
         experts=kind,
     )
     seeds = [None] * n_sets if random_states is None else random_states
     rngs = [generator(seed) for seed in seeds]
-    check_real("tol", tol, low=0.0, strict=True)
-    check_int("max_iter", max_iter, 0)
     if isinstance(init, GaussianMoE):
         starts = _given_starts(init, problem)
     elif init == "oracle":
@@ -195,11 +184,10 @@ def fit_mle(
         starts = near(truth, problem, rngs, n_init)
         # max_iter counts Newton steps; EM needs far more of its own
         optimum = maximize_by_em(problem, starts, tol=ORACLE_TOL, max_iter=10 * max_iter)
-        return _result(problem, optimum, template, tol)
+        return result(problem, optimum, template, tol)
     else:
         check_choice("init", init, ("auto", *KINDS, "oracle"))
-        kinds = tuple(KINDS) if init == "auto" else (str(init),)
-        starts = draw_starts(problem, template.gate, n_init, kinds, rngs)
+        starts = starts_of(problem, str(init), n_init, rngs)
     optimum = maximize(
         problem,
         starts,
@@ -209,7 +197,7 @@ def fit_mle(
         n_rounds=n_rounds,
         quasi_newton=quasi_newton,
     )
-    return _result(problem, optimum, template, tol)
+    return result(problem, optimum, template, tol)
 
 
 def as_template(gate: str | GateTemplate | Gate) -> GateTemplate:
@@ -222,7 +210,35 @@ def as_template(gate: str | GateTemplate | Gate) -> GateTemplate:
     return GATES[name].template()
 
 
-def _result(problem: Problem, optimum: Optimum, template: GateTemplate, tol: float) -> MLE:
+def check_enough(n: int, layout: Layout, template: GateTemplate, kind: type[LinearExperts]) -> None:
+    """Refuse fewer observations than identified parameters."""
+    zero = torch.zeros(layout.size)
+    identified = int(GaussianMoE.from_params(zero, template, layout.n_experts, kind).n_identified())
+    if n < identified:
+        raise ValueError(
+            f"There must be at least as many observations as parameters; got {n} observations "
+            f"for {identified} parameters."
+        )
+
+
+def check_search(n_init: int, n_rounds: int, tol: float, max_iter: int) -> None:
+    """Refuse parameters of a search that break their rules."""
+    check_int("n_init", n_init, 1)
+    check_int("n_rounds", n_rounds, 0)
+    check_real("tol", tol, low=0.0, strict=True)
+    check_int("max_iter", max_iter, 0)
+
+
+def starts_of(
+    problem: Problem, init: str, n_init: int, rngs: Sequence[np.random.Generator]
+) -> Tensor:
+    """Starts (R, S, P) of one kind, or of all with "auto"."""
+    kinds = tuple(KINDS) if init == "auto" else (init,)
+    return draw_starts(problem, problem.gate, n_init, kinds, rngs)
+
+
+def result(problem: Problem, optimum: Optimum, template: GateTemplate, tol: float) -> MLE:
+    """A problem's optimum as an `MLE`."""
     return MLE(
         model=GaussianMoE.from_params(optimum.params, template, problem.n_experts, problem.experts),
         log_likelihood=optimum.value,
@@ -265,7 +281,15 @@ def _scale_floor(min_scale: float | None, y: Tensor) -> Tensor:
     return (1e-3 * y.std(-1)).clamp(min=float(np.finfo(np.float64).tiny) ** 0.25)
 
 
-def _weight_floor(min_weight: float, n_experts: int) -> float:
+def gate_limit(gate_bound: float | None) -> float:
+    """The bound on gate parameters, infinite for None."""
+    if gate_bound is None:
+        return math.inf
+    return check_real("gate_bound", gate_bound, low=0.0, strict=True)
+
+
+def weight_floor(min_weight: float, n_experts: int) -> float:
+    """The lower bound on mean gate probabilities, which ``n_experts`` of them can meet."""
     value = check_real("min_weight", min_weight, low=0.0)
     if value * n_experts >= 1:
         raise ValueError(

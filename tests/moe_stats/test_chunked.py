@@ -116,7 +116,7 @@ def test_bad_requests_are_refused():
     with pytest.raises(ValueError, match="'min_scale' parameter"):
         fit_mle_in_chunks(data, n_experts=2, min_scale=0.0)
     with pytest.raises(ValueError, match="as many observations as parameters"):
-        fit_mle_in_chunks(cut(*simulated(9), 4), n_experts=2, min_scale=0.1)
+        fit_mle_in_chunks(cut(*simulated(7), 4), n_experts=2, min_scale=0.1)
     with pytest.raises(ValueError, match="'size' parameter"):
         Chunks(10, 0, data.draw)
 
