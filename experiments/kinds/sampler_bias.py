@@ -175,7 +175,7 @@ def by_quadrature() -> float:
     Examples
     --------
     >>> round(by_quadrature(), 4)
-    -2.2388
+    -2.5211
     """
     import torch
 

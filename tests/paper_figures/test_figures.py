@@ -236,7 +236,7 @@ def test_share_as_supposed_counts_empty_cells_and_light_experts():
 
 def test_a_kind_without_figures_is_named():
     class Other:
-        kind = "posterior"
+        kind = "astrology"
 
-    with pytest.raises(ValueError, match="posterior"):
+    with pytest.raises(ValueError, match="astrology"):
         paper_figures.render(Other(), "quick", pd.DataFrame(), {}, "x")
