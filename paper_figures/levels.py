@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from experiments.kinds.rates import RatesSetting, template, truth
+from experiments.kinds.rates import RatesSetting, template
+from experiments.simulation import truth
 from moe_stats import GaussianMoE
 from moe_stats.plots import COLOURS, LINES, MARKERS
 from theory.assessment import attainment

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from experiments.kinds import get_kind
-from experiments.kinds.rates import truth
+from experiments.simulation import truth
 from theory.assessment import Attainment, assess, attainment, comparable, summary
 from theory.exponents import HYPOTHETICAL
 

@@ -18,8 +18,8 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from experiments.kinds import Batch, ProfileModel, SettingModel, replicate_batches
-from experiments.kinds.rates import design, simulate, truth
 from experiments.kinds.selection import CaseSetting, FitSetting
+from experiments.simulation import design, simulate, truth
 from experiments.study import Study
 
 Method = Literal["observed", "sandwich"]

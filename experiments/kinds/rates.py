@@ -6,22 +6,35 @@ truth, its Voronoi loss and the deviations of each group of parameters in cells 
 several atoms; where gate parameters move selection boundaries, how far these are off as well, and
 of a gate with a temperature how far off that is and the slopes before and after division by it.
 
-A truth may move with n: the intercepts and variances of some experts tend to those in the setting,
-as n^-a and n^-2a times a direction each. Theorems about a fixed truth, and their losses, say
-nothing of it: a row then holds deviations from the truth of its own n, expert by expert.
+A truth may move with n (`_moving`): a row then holds deviations from the truth of its own n.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from experiments.kinds import Batch, ProfileModel, SettingModel, replicate_batches
+from experiments.kinds._moving import (
+    MovingSetting,
+    check_moving,
+    moving_deviations,
+    of_a_fixed_truth,
+    truth_at,
+)
+from experiments.simulation import (
+    DesignSetting,
+    GateSetting,
+    TruthSetting,
+    design,
+    known_gate,
+    simulate,
+    truth,
+)
 from experiments.study import Study
 
 PROFILED = 3_000
@@ -29,44 +42,6 @@ PROFILED = 3_000
 
 CHUNK = 2**17
 """Observations drawn at once where a setting asks for chunks; part of what its results are."""
-
-Vector = tuple[float, ...]
-Matrix = tuple[Vector, ...]
-
-
-class GateSetting(SettingModel):
-    """A gate by name with its options, parameters left out."""
-
-    name: str = "softmax"
-    top_k: int | None = Field(default=None, ge=1)
-    rank: Literal["slope", "logit"] | None = None
-    activation: str | None = None
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The options that are set, as the gate's class takes them."""
-        return self.model_dump(exclude={"name"}, exclude_none=True)
-
-
-class DesignSetting(SettingModel):
-    """Where X comes from: the parameters of `moe_stats.Uniform`."""
-
-    low: float
-    high: float
-    n_features: int = Field(default=1, ge=1)
-
-
-class TruthSetting(SettingModel):
-    """The true model. Slopes are one row an expert, one column a feature; without experts' slopes
-    their means are constant, and so are those of the fitted experts."""
-
-    gate: GateSetting
-    gate_intercept: Vector
-    gate_slope: Matrix
-    temperature: float | None = None
-    slope: Matrix | None = None
-    intercept: Vector
-    scale: Vector
 
 
 class ArmSetting(SettingModel):
@@ -86,16 +61,6 @@ class RatesArmSetting(ArmSetting):
     """A way of fitting, with another gate than the study's where one is given."""
 
     fitted_gate: GateSetting | None = None
-
-
-class MovingSetting(SettingModel):
-    """How the truth depends on n: an intercept is that of the setting plus n^-exponent times its
-    direction, a variance plus n^(-2 exponent) times its own. Experts with a direction of 0 in both
-    stay."""
-
-    exponent: float = Field(gt=0, le=1)
-    intercept: Vector
-    variance: Vector
 
 
 class RatesSetting(SettingModel):
@@ -120,7 +85,7 @@ class RatesSetting(SettingModel):
         for arm in self.arms:
             template(self, arm)
         if self.moving is not None:
-            _check_moving(self)
+            check_moving(self)
         return self
 
     @model_serializer(mode="wrap")
@@ -138,71 +103,12 @@ class RatesProfile(ProfileModel):
     replicates: int = Field(ge=10, multiple_of=10)
 
 
-class Simulated(Protocol):
-    """A setting with a truth and the design of its features."""
-
-    @property
-    def truth(self) -> TruthSetting: ...
-
-    @property
-    def design(self) -> DesignSetting: ...
-
-
-def truth(setting: Simulated) -> Any:
-    """The true `moe_stats.GaussianMoE`."""
-    from moe_stats import ConstantExperts, GaussianMoE, LinearExperts
-    from moe_stats.gates import GATES
-
-    t: Any = setting.truth
-    gate: Any = _known_gate(t.gate.name, GATES)
-    gate.template(**t.gate.options)  # refuses options that are not its own
-    shared = {} if t.temperature is None else {"temperature": t.temperature}
-    expected = {"temperature"} & gate.__dataclass_fields__.keys()
-    if shared.keys() != expected:
-        rule = "must be given for" if expected else "is no parameter of"
-        raise ValueError(f"the truth's 'temperature' {rule} gate {t.gate.name!r}; got {shared}")
-    built = gate(t.gate_intercept, t.gate_slope, **shared, **t.gate.options)
-    if t.slope is None:
-        return GaussianMoE(built, ConstantExperts(t.intercept, t.scale, built.n_features))
-    return GaussianMoE(built, LinearExperts(t.slope, t.intercept, t.scale))
-
-
-def truth_at(setting: RatesSetting, n: int) -> Any:
-    """The true `moe_stats.GaussianMoE` behind n observations."""
-    moving, t = setting.moving, setting.truth
-    if moving is None:
-        return truth(setting)
-    size = n**-moving.exponent
-    intercept = np.array(t.intercept) + size * np.array(moving.intercept)
-    variance = np.square(t.scale) + size**2 * np.array(moving.variance)
-    there = {"intercept": tuple(intercept), "scale": tuple(np.sqrt(variance))}
-    return truth(setting.model_copy(update={"truth": t.model_copy(update=there)}))
-
-
 def template(setting: RatesSetting, arm: str) -> Any:
     """The `moe_stats.GateTemplate` of an arm's fitted models."""
     from moe_stats.gates import GATES
 
     gate = setting.arms[arm].fitted_gate or setting.fitted_gate
-    return _known_gate(gate.name, GATES).template(**gate.options)
-
-
-def design(setting: Simulated) -> Any:
-    """The design of X."""
-    from moe_stats import Uniform
-
-    return Uniform(**setting.design.model_dump())
-
-
-def simulate(
-    study: Study, true: Any, law: Any, keys: Sequence[tuple[int, int]], *case: str
-) -> tuple[Any, Any]:
-    """X (R, N, D) and y (R, N) of the replicates with these (n, replicate), of one case."""
-    import torch
-
-    X = torch.stack([law.sample(n, study.seed_of(n, r, "X", *case)) for n, r in keys])
-    seeds = [study.seed_of(n, r, "y", *case) for n, r in keys]
-    return X, torch.stack([true.sample(x, seed) for x, seed in zip(X, seeds, strict=True)])
+    return known_gate(gate.name, GATES).template(**gate.options)
 
 
 def chunks(study: Study, true: Any, law: Any, n: int, replicate: int) -> Any:
@@ -291,8 +197,8 @@ class Rates:
             **loss.columns(),
         }
         if setting.moving is not None:
-            columns = {k: v for k, v in columns.items() if k not in _of_a_fixed_truth(loss)}
-            columns |= _moving_deviations(fit.model, true, setting.moving)
+            columns = {k: v for k, v in columns.items() if k not in of_a_fixed_truth(loss)}
+            columns |= moving_deviations(fit.model, true, setting.moving)
         rows = [
             dict(zip(columns, values, strict=True))
             for values in zip(*columns.values(), strict=True)
@@ -446,67 +352,6 @@ def _boundaries(model: Any, true: Any, law: Any, cells: Any) -> dict[str, list[f
         columns["direction_deviation"] = deviation.direction.tolist()
         columns["length_deviation"] = deviation.length.tolist()
     return columns
-
-
-def _of_a_fixed_truth(loss: Any) -> set[str]:
-    """Columns of a loss but those that say how its cells are filled."""
-    return {"mass_deviation", *loss.columns()} - {"n_single", "n_multi", "n_empty", "cell_sizes"}
-
-
-def _moving_deviations(model: Any, true: Any, moving: MovingSetting) -> dict[str, list[float]]:
-    """Largest deviations of each group of parameters over the experts that move and over those that
-    stay. Fitted experts are matched with true ones so that the sum of the experts' deviations is
-    least; gate slopes are compared less their mean over the experts that stay."""
-    import torch
-
-    fitted, wanted = _parts(model), _parts(true)
-    orders = torch.tensor(list(itertools.permutations(range(true.n_experts))))
-    gaps = sum((fitted[g][:, orders] - wanted[g]).abs().sum((-2, -1)) for g in wanted)
-    order = orders[gaps.argmin(-1)]  # (R, E)
-    moves = torch.tensor(moving.intercept).ne(0) | torch.tensor(moving.variance).ne(0)
-    row = torch.arange(len(order))[:, None]
-    off = model.gate.slope[row, order] - true.gate.slope
-    deviations = {g: (fitted[g][row, order] - wanted[g]).abs().amax(-1) for g in wanted}
-    columns = {
-        f"{g}_{name}_deviation": d[:, experts].amax(-1).tolist()
-        for g, d in deviations.items()
-        for name, experts in (("moving", moves), ("staying", ~moves))
-    }
-    gate = (off - off[:, ~moves].mean(-2, keepdim=True)).abs().amax(-1)
-    return {**columns, "gate_slope_moving_deviation": gate[:, moves].amax(-1).tolist()}
-
-
-def _parts(model: Any) -> dict[str, Any]:
-    """Parameters of experts (..., E, dim) by group."""
-    e = model.experts
-    return {
-        "slope": e.slope,
-        "intercept": e.intercept.unsqueeze(-1),
-        "variance": e.scale.square().unsqueeze(-1),
-    }
-
-
-def _check_moving(setting: RatesSetting) -> None:
-    moving, t = setting.moving, setting.truth
-    assert moving is not None
-    if not len(moving.intercept) == len(moving.variance) == len(t.intercept) == setting.n_experts:
-        raise ValueError(
-            f"moving 'intercept' and 'variance' must have {setting.n_experts} directions, for as "
-            f"many true experts as fitted ones; got {len(moving.intercept)} and "
-            f"{len(moving.variance)} with {len(t.intercept)} true experts"
-        )
-    if all(map(any, zip(moving.intercept, moving.variance, strict=True))):
-        raise ValueError("moving 'intercept' and 'variance' must be 0 for an expert that stays")
-    if t.gate.name != "softmax" or setting.fitted_gate.name != "softmax":
-        raise ValueError(f"a 'moving' truth must have a softmax gate; got {t.gate.name!r}")
-    if min(s**2 + v for s, v in zip(t.scale, moving.variance, strict=True)) <= 0:
-        raise ValueError("moving 'variance' must leave every variance positive at n = 1")
-
-
-def _known_gate(name: str, gates: dict[str, Any]) -> Any:
-    if name not in gates:
-        raise ValueError(f"gate name must be one of {sorted(gates)}; got {name!r}")
-    return gates[name]
 
 
 KIND = Rates()

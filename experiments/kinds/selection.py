@@ -11,14 +11,9 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from experiments.kinds import Batch, ProfileModel, SettingModel, rates, replicate_batches
-from experiments.kinds.rates import (
-    ArmSetting,
-    DesignSetting,
-    TruthSetting,
-    design,
-    simulate,
-)
+from experiments.kinds import Batch, ProfileModel, SettingModel, replicate_batches
+from experiments.kinds.rates import ArmSetting
+from experiments.simulation import DesignSetting, TruthSetting, design, simulate, truth
 from experiments.study import Study
 
 
@@ -46,7 +41,7 @@ class SelectionSetting(SettingModel):
     @model_validator(mode="after")
     def _builds(self) -> SelectionSetting:
         for name, case in self.cases.items():
-            n_true = truth(case).n_experts
+            n_true = softmax_truth(case).n_experts
             if n_true > self.max_experts:
                 raise ValueError(
                     f"max_experts must be at least the {n_true} experts of case {name!r}; got "
@@ -62,12 +57,12 @@ class SelectionProfile(ProfileModel):
     replicates: int = Field(ge=10, multiple_of=10)
 
 
-def truth(case: CaseSetting) -> Any:
+def softmax_truth(case: CaseSetting) -> Any:
     """The true `moe_stats.GaussianMoE` of a case, whose gate is the fitted models' own."""
     gate = case.truth.gate.name
     if gate != "softmax":
         raise ValueError(f"gate name must be 'softmax', the fitted models' own; got {gate!r}")
-    return rates.truth(case)
+    return truth(case)
 
 
 class Selection:
@@ -91,7 +86,7 @@ class Selection:
         fit = study.setting.fit
         distances = {}
         for name, case in study.setting.cases.items():
-            true = truth(case)
+            true = softmax_truth(case)
             if true.n_experts > 1 and true.n_features == 1:
                 distances[name] = attainable_distance(
                     true,
@@ -120,7 +115,7 @@ class Selection:
 
         setting: SelectionSetting = study.setting
         name = batch.cells[0].arm.rpartition("-")[0]
-        true, law = truth(setting.cases[name]), design(setting.cases[name])
+        true, law = softmax_truth(setting.cases[name]), design(setting.cases[name])
         keys = list(dict.fromkeys((cell.n, cell.replicate) for cell in batch.cells))
         X, y = simulate(study, true, law, keys, name)
         chosen = select_n_experts_batch(

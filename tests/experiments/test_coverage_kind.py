@@ -9,7 +9,7 @@ from scipy.stats import binom, binomtest, norm
 
 from experiments.kinds import Batch, Cell, get_kind
 from experiments.kinds.coverage import Intervals, in_order_of
-from experiments.kinds.rates import design, truth
+from experiments.simulation import design, truth
 from experiments.study import StudyError, list_studies, load_study, study_from_document
 from moe_stats import GaussianMoE, LinearExperts, TopKGate, fit_mle
 from moe_stats.inference import interval

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from experiments.kinds import Batch, Cell, get_kind, rates
-from experiments.kinds.rates import design, template, truth, truth_at
+from experiments.kinds._moving import moving_deviations, truth_at
+from experiments.kinds.rates import template
+from experiments.simulation import design, truth
 from experiments.study import StudyError, list_studies, load_study, study_from_document
 from theory.inverse.settings import tempered_truth
 from theory.inverse.two_point import matched_shapes
@@ -288,7 +290,7 @@ def test_deviations_from_a_moving_truth_know_no_order_of_experts():
 
 def deviations(true, blocks, setting):
     fitted = true.with_params(blocks.reshape(1, -1))
-    found = rates._moving_deviations(fitted, true, setting.moving)
+    found = moving_deviations(fitted, true, setting.moving)
     return {name: value for name, (value,) in found.items()}
 
 
