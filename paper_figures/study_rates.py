@@ -16,6 +16,7 @@ from theory.exponents import HYPOTHETICAL
 from . import Rendered, Stored
 from .estimators import comparison, estimators_figure
 from .levels import closest_gates, levels, levels_figure
+from .moving import moving_figure, moving_rates, moving_table
 from .rates import rates_figure
 from .style import save
 from .temperature import laws, temperature_figure
@@ -57,6 +58,11 @@ def render(
         if where == "near":
             figure = rates_figure(assessed, rows, f"{study.title} ({arm})", stated)
             files += save(figure, part, folder, f"{profile}-rates-{arm}", stamp)
+        moving = study.setting.moving
+        if moving is not None:
+            found = moving_rates(rows, study.seed)
+            figure = moving_figure(found, moving.exponent, f"{study.title} ({arm})")
+            files += save(figure, moving_table(found), folder, f"{profile}-moving-{arm}", stamp)
     if set(attained.values()) != {"near"}:
         attainable = prepared.get("arms", {})
         distances, probabilities = levels(good), closest_gates(study.setting, attainable)

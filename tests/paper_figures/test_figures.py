@@ -11,6 +11,7 @@ import paper_figures
 from experiments.study import load_study
 from paper_figures.estimators import comparison
 from paper_figures.levels import closest_gates, levels, levels_figure
+from paper_figures.moving import moving_rates, moving_table
 from paper_figures.rates import rates_figure
 from paper_figures.temperature import temperature_figure
 from theory.assessment import assess
@@ -53,6 +54,24 @@ def made_prepared(study, **distances):
             "sentence": "S.",
         }
     return {"arms": arms}
+
+
+def test_experts_that_move_are_drawn_beside_those_that_stay(tmp_path):
+    """Errors drawn with exponents 1/12 and 1/2 are told apart by the figure's table."""
+    study = load_study("softmax-moving")
+    rows, rng = made_rows(study, replicates=40), np.random.default_rng(1)
+    for which, power in (("moving", 1 / 12), ("staying", 1 / 2)):
+        noise = np.sqrt(rng.chisquare(6, len(rows)) / 6)
+        rows[f"intercept_{which}_deviation"] = noise * rows["n"].to_numpy() ** -power
+    rendered = paper_figures.render(study, "quick", rows, made_prepared(study), tmp_path)
+    assert {"quick-rates-constrained", "quick-moving-constrained"} == {
+        path.stem for path in rendered.files
+    }
+    table = moving_table(moving_rates(rows, study.seed))
+    table = table[table["statistic"] == "median"].set_index("experts")
+    assert table.loc["moving", "low"] < -1 / 12 < table.loc["moving", "high"]
+    assert table.loc["staying", "low"] < -1 / 2 < table.loc["staying", "high"]
+    assert table.loc["staying", "high"] < table.loc["moving", "low"]
 
 
 @pytest.mark.parametrize(
