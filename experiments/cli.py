@@ -81,6 +81,10 @@ def run(
     profile: _Profile = ProfileOption.quick,
     out: _Out = Path("results"),
     jobs: Annotated[int, typer.Option(help="Worker processes; -1 for one per core.")] = -1,
+    dask: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Compute on the Dask cluster there: tcp://host:8786."),
+    ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Compute batches with a failed cell again.")
     ] = False,
@@ -120,6 +124,7 @@ def run(
             profile.value,
             out,
             n_jobs=jobs,
+            cluster=dask,
             retry_failed=retry_failed,
             announce=lambda text: _say(text, console=bar.console),
             progress=show,

@@ -66,6 +66,42 @@ def test_kill_and_go_on(tmp_path, toml, helpers):
     assert not list(store.path.rglob("*.tmp"))
 
 
+@pytest.mark.slow
+def test_killed_again_and_again(tmp_path, helpers):
+    """At moments drawn over start, preparation and cells; nothing is lost, nothing wrong stored."""
+    kills = 50 if os.environ.get("MOEBIUS_LONG") == "1" else 6
+    profile = {"minutes": 0.1, "sizes": [5, 9, 20, 31], "replicates": 360}
+    document = helpers.toy_document(setting={"delay": 0.5}, profiles={"smoke": profile})
+    path = tmp_path / "many.toml"
+    path.write_text(helpers.toml_text(document))
+    study, rng = load_study(path), random.Random(5)
+    store, before, startup = Store(tmp_path / "killed", study), set(), None
+    for _ in range(kills):
+        began = time.monotonic()
+        process = helpers.start_cli(
+            "run", path, "--profile", "smoke", "--out", tmp_path / "killed", "--jobs", 2
+        )
+        if startup is None:
+            wait_until(lambda: any(store.path.glob("batches/*.parquet")), 60)
+            startup = time.monotonic() - began
+        else:
+            time.sleep(rng.uniform(0.1, 2) * startup)
+        process.kill()
+        process.communicate()
+        stored = store.done()
+        assert before <= stored
+        before = stored
+    assert 0 < len(before) < len(study.batches("smoke"))
+    assert not list(store.path.rglob("*.corrupt"))
+    at_once = helpers.toy_study(profiles={"smoke": profile})
+    run(at_once, "smoke", tmp_path / "whole", n_jobs=2)
+    whole = Store(tmp_path / "whole", at_once).table(before)
+    found, expected = (  # the hash tells of the delay
+        helpers.results(table).drop(columns="config_hash") for table in (store.table(), whole)
+    )
+    assert found.equals(expected)
+
+
 def test_a_worker_killed_from_outside_costs_nothing(tmp_path, toml, helpers):
     study = load_study(toml)
     store = Store(tmp_path / "out", study)

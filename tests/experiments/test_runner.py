@@ -9,6 +9,7 @@ from toy_kinds import Toy
 from experiments import kinds
 from experiments.runner import Progress, RunError, run
 from experiments.store import Store, StoreFullError, StoreLockedError, StoreWarning
+from experiments.workers import WorkersError
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +179,7 @@ def test_workers_have_one_thread_and_the_parent_keeps_its_own(tmp_path, helpers)
 
 def test_what_cannot_start(tmp_path, study, monkeypatch):
     for n_jobs in (0, -2):
-        with pytest.raises(RunError, match=f"at least 1; got {n_jobs}"):
+        with pytest.raises(WorkersError, match=f"at least 1; got {n_jobs}"):
             run(study, "smoke", tmp_path, n_jobs=n_jobs)
 
     class Unprepared(Toy):
