@@ -265,10 +265,12 @@ def verify(
 
 @app.command()
 def report(out: _Out = Path("results")) -> None:
-    """Write one HTML page of the claims: verdicts, figures, configuration and versions."""
+    """Write one HTML page of what is stored: claims, studies, verdicts, figures, versions."""
     from paper_figures.report import write_report
 
-    for path in write_report(out):
+    with Console().status("Drawing what is stored"):
+        files = write_report(out)
+    for path in files:
         _say(str(path))
 
 

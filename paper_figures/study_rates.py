@@ -139,7 +139,9 @@ def _headline(
             f"{claims.get('inconclusive', 0)} inconclusive; "
             f"{(control == 'inconsistent').sum()} of {len(control)} wrong predictions rejected."
         )
-    failed = int((table["status"] != "ok").sum())
-    unsettled = int((~table["converged"].astype(bool)).sum()) if "converged" in table else 0
-    lines.append(f"{failed} of {len(table)} cells failed, {unsettled} fits did not converge.")
+    good = table[table["status"] == "ok"]
+    failed = len(table) - len(good)
+    unsettled = good[~good["converged"].astype(bool)]["arm"].value_counts()
+    named = ", ".join(f"{count} of arm {arm}" for arm, count in unsettled.items()) or "none"
+    lines.append(f"{failed} of {len(table)} cells failed; fits that did not converge: {named}.")
     return "\n".join(lines)

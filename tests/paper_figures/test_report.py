@@ -5,17 +5,26 @@ import re
 from html.parser import HTMLParser
 
 import numpy as np
+import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from experiments.claims import Record
+from experiments.rows import tabulate
+from experiments.store import Store
+from experiments.study import load_study, study_from_document
 from paper_figures import (
+    Rendered,
     claims_algebra,
     claims_calculus,
     claims_quadrature,
     claims_simulation,
     claims_two_point,
+    report,
+    report_claims,
+    report_studies,
 )
-from paper_figures import report as module
+from paper_figures.style import save
 from theory.claims import Check, Claim, Finding, Outcome
 
 NUMBERS = {
@@ -141,9 +150,9 @@ def page(tmp_path_factory):
     claim, found = made()
     folder = tmp_path_factory.mktemp("report")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "chosen", lambda name: [claim])
-        patch.setattr(module, "records", lambda claim, out: found)
-        files = module.write_report(folder)
+        patch.setattr(report_claims, "chosen", lambda name: [claim])
+        patch.setattr(report_claims, "records", lambda claim, out: found)
+        files = report.write_report(folder)
     return files, (folder / "report.html").read_text(encoding="utf-8")
 
 
@@ -172,12 +181,56 @@ def test_page_reads_without_colour_and_escapes(page):
     assert 'name="viewport"' in text
 
 
+def test_stored_studies_are_shown_with_their_figures(tmp_path, monkeypatch):
+    """One that is drawn, and one of which too little is stored, which the page says."""
+    study = load_study("coverage")
+    others = study_from_document(study.document() | {"name": "too-little"})
+    for stored in (study, others):
+        batch = stored.batches("smoke")[0]
+        rows = [{"covered": True} for _ in batch.cells]
+        store = Store(tmp_path, stored)
+        with store.lock():
+            store.write(tabulate(stored, batch, rows, 2.0))
+
+    def render(drawn, profile, table, prepared, folder):
+        if drawn.name == "too-little":
+            raise ValueError("Too little is <stored>.")
+        figure = Figure()
+        figure.subplots().plot(table["n"])
+        shown = pd.DataFrame({"case": ["a & b"], "level": [0.94999]})
+        files = save(figure, shown, folder, f"{profile}-figure", "stamp")
+        return Rendered(files, shown, "All is well.")
+
+    monkeypatch.setattr(report_studies, "render", render)
+    monkeypatch.setattr(report, "SECTIONS", (report_studies.studies_section,))
+    page, *files = report.write_report(tmp_path)
+    text = page.read_text(encoding="utf-8")
+    reader = Reader()
+    reader.feed(text)
+    assert reader.open == []
+    assert reader.links <= reader.ids
+    (picture,) = reader.fetched
+    content = base64.b64decode(picture.removeprefix("data:image/png;base64,"))
+    assert content == next(path for path in files if path.suffix == ".png").read_bytes()
+    words = " ".join(text.split())
+    cells = sum(len(batch.cells) for batch in study.batches("smoke"))
+    for expected in (
+        "All is well.",
+        "<td>a &amp; b</td><td>0.95</td>",
+        "Not drawn: Too little is &lt;stored&gt;.",
+        f"{len(batch.cells)} of {cells} cells, 0 failed, 2 s of worker time",
+        study.config_hash,
+        others.config_hash,
+    ):
+        assert expected in words
+
+
 def test_page_without_findings(monkeypatch, tmp_path):
     claim, found = made()
     none = [Record(Finding(r.finding.route, "so?", "not run", "never run")) for r in found]
-    monkeypatch.setattr(module, "chosen", lambda name: [claim])
-    monkeypatch.setattr(module, "records", lambda claim, out: none)
-    assert module.write_report(tmp_path / "new") == [tmp_path / "new" / "report.html"]
+    monkeypatch.setattr(report_claims, "chosen", lambda name: [claim])
+    monkeypatch.setattr(report_claims, "records", lambda claim, out: none)
+    assert report.write_report(tmp_path / "new") == [tmp_path / "new" / "report.html"]
     assert "No simulated data were used." in (tmp_path / "new" / "report.html").read_text()
 
 
