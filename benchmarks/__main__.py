@@ -18,6 +18,7 @@ NAMES = (
     "functional_prior",
     "sgmcmc",
     "simulate",
+    "cpu",
     "triton",
 )
 

@@ -89,9 +89,10 @@ def measure_ceilings(device: torch.device, size: int, repeats: int) -> Ceilings:
     return Ceilings(2 * 4 * size / copy, side**3 / multiply)
 
 
-def tests_of(*files: str) -> str:
-    """The last line of pytest for some files of ``tests/kernels``."""
-    paths = [str(ROOT / "tests" / "kernels" / f"test_triton_{name}.py") for name in files]
+def tests_of(*names: str, slow: bool) -> str:
+    """The last line of pytest for some files of ``tests/kernels``, with or without slow tests."""
+    paths = [str(ROOT / "tests" / "kernels" / f"test_{name}.py") for name in names]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *paths]
+    command += [] if slow else ["-m", "not slow"]
     child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     return child.stdout.strip().splitlines()[-1] if child.stdout.strip() else child.stderr[-200:]

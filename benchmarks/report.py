@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import platform
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -33,7 +34,7 @@ def save(name: str, rows: Sequence[Row], folder: Path = FOLDER) -> None:
 
 
 def conditions() -> dict[str, Any]:
-    """Versions, device and threads."""
+    """Versions, device, threads, and how many processes wanted a core in the last minutes."""
     versions = {"python": platform.python_version()}
     for package in ("torch", "triton", "numpy"):
         try:
@@ -42,7 +43,13 @@ def conditions() -> dict[str, Any]:
             versions[package] = "missing"
     on_gpu = torch.cuda.is_available()
     device = torch.cuda.get_device_name() if on_gpu else platform.machine()
-    return {"versions": versions, "device": device, "threads": torch.get_num_threads()}
+    return {
+        "versions": versions,
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        "load": os.getloadavg(),
+    }
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -34,7 +34,10 @@ def run(quick: bool) -> Iterator[DeviceRow]:
     if not torch.cuda.is_available() or not gpu.is_available(device):
         print("triton: no CUDA device, or no Triton: nothing was measured", file=sys.stderr)
         return
-    outcomes = {name: tests_of("philox", name) for name in ("gating", "sgmcmc", "simulate")}
+    outcomes = {
+        name: tests_of("triton_philox", f"triton_{name}", *more, slow=True)
+        for name, more in (("gating", ("triton_second",)), ("sgmcmc", ()), ("simulate", ()))
+    }
     yield from rows(device, QUICK if quick else SIZES, 11 if quick else 31, outcomes)
 
 

@@ -16,6 +16,7 @@ import pandas as pd
 RENDERERS = {
     "coverage": "paper_figures.coverage",
     "functional_prior": "paper_figures.functional_prior",
+    "likelihood": "paper_figures.likelihood",
     "posterior": "paper_figures.posterior",
     "rates": "paper_figures.study_rates",
     "sampler_bias": "paper_figures.samplers",

@@ -64,8 +64,8 @@ def evaluate(
     responsibilities : bool
         Whether to return the (B, E, N) responsibilities too.
     backend : {"auto", "naive", "compiled", "triton"}
-        Which form runs; "auto" chooses by device and size. "triton" computes orders up to the
-        gradient, on a CUDA device or in Triton's interpreter.
+        Which form runs; "auto" chooses by device and size. "triton" needs a CUDA device or
+        Triton's interpreter.
     n_climbs : int
         Where passes like this one are repeated by a line of optimisations, one model after
         another, their number: they pay for a compilation together.

@@ -14,7 +14,9 @@ from torch.autograd.function import once_differentiable
 
 from .form import Evaluation, GateForm, Layout, Order
 from .triton_form import translate, untranslatable
-from .triton_pass import add, empty_sums, parameters, store_sums
+from .triton_pairs import MAX_COLUMNS, matrices
+from .triton_pass import add, empty_sums, load, parameters, store_sums
+from .triton_second import add_pairs, row_of
 from .triton_sums import THREADS, Sums
 
 MAX_EXPERTS = MAX_FEATURES = 64
@@ -31,7 +33,7 @@ def evaluate(
     *,
     responsibilities: bool = False,
 ) -> Evaluation:
-    """As `naive.evaluate`, for orders up to the gradient; the value knows its gradient.
+    """As `naive.evaluate`; the value knows its gradient.
 
     Raises
     ------
@@ -68,12 +70,38 @@ def evaluate(
             enable_fp_fusion=True,
         )
 
+    def launch_second(sums: Sums, constants: dict[str, object], start: int, parts: Tensor) -> None:
+        _second[(parts[..., 0, 0].numel(),)](
+            theta,
+            x,
+            y,
+            rows,
+            parts,
+            start,
+            n,
+            parts.shape[2],
+            sums.run_length,
+            x.stride(),
+            y.stride(),
+            **model_constants(form, layout),
+            **constants,
+            EXPERTS=sums.experts,
+            BLOCK=sums.block,
+            num_warps=THREADS // 32,
+            enable_fp_fusion=True,
+        )
+
     differentiable = torch.is_grad_enabled() and params.requires_grad
-    with_gradient = order == "gradient" or differentiable
-    value, gradient = Sums(theta, layout, n).run(launch, with_gradient=with_gradient)
+    sums = Sums(theta, layout, n)
+    value, gradient = sums.run(launch, with_gradient=order != "value" or differentiable)
     if differentiable:
         value = WithGradient.apply(params, value, gradient)
-    return Evaluation(value, gradient if order == "gradient" else None, responsibilities=found)
+    if order == "value":
+        gradient = None
+    information = hessian = None
+    if order in ("information", "hessian"):
+        information, hessian = matrices(launch_second, sums, form, order)
+    return Evaluation(value, gradient, information, hessian, found)
 
 
 def model_constants(form: GateForm, layout: Layout) -> dict[str, object]:
@@ -97,8 +125,6 @@ def refusal(
     order: Order,
 ) -> str:
     """Why there is no kernel for a pass, or nothing."""
-    if order not in ("value", "gradient"):
-        return f"the order must be 'value' or 'gradient', not {order!r}"
     if params.dtype not in (torch.float32, torch.float64):
         return f"numbers must be float32 or float64, not {params.dtype}"
     if not x.dtype == y.dtype == params.dtype:
@@ -110,7 +136,11 @@ def refusal(
         )
     if torch.is_grad_enabled() and (x.requires_grad or y.requires_grad):
         return "it has no derivative in 'x' and 'y'"
-    return untranslatable(form, layout.n_features)
+    second = order in ("information", "hessian")
+    columns = layout.width + layout.n_shared
+    if second and columns > MAX_COLUMNS:
+        return f"second derivatives of at most {MAX_COLUMNS} columns are allowed, not {columns}"
+    return untranslatable(form, layout.n_features, curvature=second)
 
 
 class WithGradient(torch.autograd.Function):
@@ -163,16 +193,13 @@ def _pass(
     at_model = theta + index * (E * (OWN + D + 2) + SHARED)
     model = parameters(at_model, E, EXPERTS, D, OWN, SHARED)
     zero = tl.zeros([BLOCK, EXPERTS], dtype=dtype)
-    value, total = empty_sums(BLOCK, EXPERTS, COUNT, dtype)
+    value = tl.zeros([BLOCK], dtype=tl.float64)
+    total = empty_sums(BLOCK, EXPERTS, COUNT, dtype)
     first_block = program % n_programs * run_length
     for i in range(run_length):
         at = start + (first_block + i) * BLOCK + tl.arange(0, BLOCK)
         inside = at < n
-        features = ()
-        for d in tl.static_range(D):
-            feature = tl.load(x + d * x_strides[1] + at * x_strides[2], mask=inside, other=0.0)
-            features = features + (feature[:, None],)
-        response = tl.load(y + at * y_strides[1], mask=inside, other=0.0)[:, None]
+        features, response = load(x, y, at, inside, x_strides, y_strides, D)
         value, total, r = add(
             value,
             total,
@@ -193,4 +220,69 @@ def _pass(
             expert = tl.arange(0, EXPERTS)[None, :]
             place = responsibilities + (index * E + expert) * n + at[:, None]
             tl.store(place, r, mask=inside[:, None] & (expert < E))
-    store_sums(values, parts, program, value, total, E, COUNT)
+    tl.store(values + program, tl.sum(value))
+    store_sums(parts, program, total, E, COUNT)
+
+
+@triton.jit(do_not_specialize=["n_programs", "run_length"])
+def _second(
+    theta,
+    x,
+    y,
+    rows,
+    parts,
+    start,
+    n,
+    n_programs,
+    run_length,
+    x_strides,
+    y_strides,
+    FORM: tl.constexpr,
+    TOP_K: tl.constexpr,
+    E: tl.constexpr,
+    D: tl.constexpr,
+    OWN: tl.constexpr,
+    SHARED: tl.constexpr,
+    EXPERTS: tl.constexpr,
+    CURVATURE: tl.constexpr,
+    PAIRS: tl.constexpr,
+    COUNT: tl.constexpr,
+    SHARED_ROW: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    dtype: tl.constexpr = theta.dtype.element_ty
+    n_rows: tl.constexpr = 1 if SHARED_ROW else E
+    program = tl.program_id(0).to(tl.int64)
+    index = program // n_programs // n_rows
+    data_set = tl.load(rows + index)
+    x += data_set * x_strides[0]
+    y += data_set * y_strides[0]
+    at_model = theta + index * (E * (OWN + D + 2) + SHARED)
+    model = parameters(at_model, E, EXPERTS, D, OWN, SHARED)
+    row = row_of(at_model, program // n_programs % n_rows, D, OWN)
+    zero = tl.zeros([BLOCK, EXPERTS], dtype=dtype)
+    total = empty_sums(BLOCK, EXPERTS, COUNT, dtype)
+    first_block = program % n_programs * run_length
+    for i in range(run_length):
+        at = start + (first_block + i) * BLOCK + tl.arange(0, BLOCK)
+        inside = at < n
+        features, response = load(x, y, at, inside, x_strides, y_strides, D)
+        total = add_pairs(
+            total,
+            model,
+            row,
+            features,
+            response,
+            inside,
+            zero,
+            FORM,
+            TOP_K,
+            E,
+            D,
+            OWN,
+            CURVATURE,
+            PAIRS,
+            COUNT,
+            SHARED_ROW,
+        )
+    store_sums(parts, program, total, E, COUNT)

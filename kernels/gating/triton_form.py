@@ -9,7 +9,7 @@ temperature, activations and distances all run fused. A gate that uses an operat
 from __future__ import annotations
 
 import functools
-import itertools
+import hashlib
 import linecache
 import math
 from collections.abc import Callable
@@ -50,6 +50,52 @@ def translate(form: GateForm, n_features: int) -> triton.JITFunction:
             *form.score_gradient(own, shared, x),
         )
 
+    return _translated(columns, counts)
+
+
+@functools.lru_cache(maxsize=64)
+def translate_curvature(
+    form: GateForm, n_features: int
+) -> tuple[triton.JITFunction | None, dict[tuple[int, int], int]]:
+    """The function ``(own, shared, x) -> (second derivative, ...)`` of a score, and the place of
+    each entry of `GateForm.score_curvature` in what it returns; None and no entries without one.
+
+    Raises
+    ------
+    Untranslatable
+        If the form is no composition of known elementwise operations.
+    """
+    if form.score_curvature is None:
+        return None, {}
+    bend = form.score_curvature
+    counts = (n_features + form.extra_parameters, form.n_shared, n_features)
+    entries: list[tuple[int, int]] = []
+
+    def columns(*flat: torch.Tensor) -> tuple[Any, ...]:
+        found = bend(*_split(flat, counts))
+        entries[:] = found
+        return tuple(found.values())
+
+    function = _translated(columns, counts)
+    return function, {entry: place for place, entry in enumerate(entries)}
+
+
+@functools.lru_cache(maxsize=64)
+def untranslatable(form: GateForm, n_features: int, *, curvature: bool = False) -> str:
+    """What keeps a form from being translated, or nothing."""
+    try:
+        translate(form, n_features)
+        if curvature:
+            translate_curvature(form, n_features)
+    except Untranslatable as error:
+        return f"the gate uses {error}, which has no counterpart in it"
+    return ""
+
+
+def _translated(
+    columns: Callable[..., tuple[Any, ...]], counts: tuple[int, int, int]
+) -> triton.JITFunction:
+    """A function of as many scalars (own, shared, x) as ``counts`` says, in Triton's language."""
     scalars = [torch.tensor(0.5, dtype=torch.float64) for _ in range(sum(counts))]
     try:
         graph = make_fx(columns)(*scalars).graph
@@ -57,19 +103,7 @@ def translate(form: GateForm, n_features: int) -> triton.JITFunction:
         raise Untranslatable(f"decisions on values ({error})") from error
     named = zip(("own", "shared", "x"), counts, strict=True)
     names = iter(f"{kind}[{i}]" for kind, n in named for i in range(n))
-    lines = ["@triton.jit", "def columns(own, shared, x):"]
-    lines += [f"    {line}" for line in _lines(graph, names)]
-    return _compiled("\n".join(lines) + "\n")
-
-
-@functools.lru_cache(maxsize=64)
-def untranslatable(form: GateForm, n_features: int) -> str:
-    """What keeps a form from being translated, or nothing."""
-    try:
-        translate(form, n_features)
-    except Untranslatable as error:
-        return f"the gate uses {error}, which has no counterpart in it"
-    return ""
+    return _compiled("".join(f"    {line}\n" for line in _lines(graph, names)))
 
 
 def _lines(graph: fx.Graph, inputs: Any) -> list[str]:
@@ -224,13 +258,16 @@ def _split(
     return list(flat[:own]), list(flat[own : own + shared]), list(flat[own + shared :])
 
 
-_numbers = itertools.count()
+def _compiled(body: str) -> triton.JITFunction:
+    """A function of columns with a body, which Triton reads again through `linecache`.
 
-
-def _compiled(source: str) -> triton.JITFunction:
-    """The function of a source text, which Triton reads again through `linecache`."""
-    name = f"<gate {next(_numbers)}>"
-    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+    It is named after its text: Triton takes two functions of one name and the same types of
+    arguments in one kernel to be the same.
+    """
+    name = f"columns_{hashlib.sha256(body.encode()).hexdigest()[:16]}"
+    source = f"@triton.jit\ndef {name}(own, shared, x):\n{body}"
+    file = f"<gate {name}>"
+    linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
     namespace = dict(globals())
-    exec(compile(source, name, "exec"), namespace)
-    return namespace["columns"]
+    exec(compile(source, file, "exec"), namespace)
+    return namespace[name]

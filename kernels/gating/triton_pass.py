@@ -43,6 +43,16 @@ def parameters(
 
 
 @triton.jit
+def load(x, y, at, inside, x_strides, y_strides, D: tl.constexpr):
+    """Features and responses of a data set at some places, each (BLOCK, 1)."""
+    features = ()
+    for d in tl.static_range(D):
+        feature = tl.load(x + d * x_strides[1] + at * x_strides[2], mask=inside, other=0.0)
+        features = features + (feature[:, None],)
+    return features, tl.load(y + at * y_strides[1], mask=inside, other=0.0)[:, None]
+
+
+@triton.jit
 def scores(columns, E: tl.constexpr, TOP_K: tl.constexpr, zero):
     """The score tile, minus infinity for padded and for unselected experts."""
     expert = tl.arange(0, zero.shape[1])[None, :]
@@ -78,14 +88,41 @@ def means(slope, intercept, x, D: tl.constexpr):
 
 
 @triton.jit
+def terms(
+    model,
+    x,
+    y,
+    inside,
+    zero,
+    FORM: tl.constexpr,
+    TOP_K: tl.constexpr,
+    E: tl.constexpr,
+    D: tl.constexpr,
+):
+    """Gate columns, log densities (BLOCK,), responsibilities and gate probabilities, both zero
+    outside the data, standardised residuals z and z / scale."""
+    own, slope, intercept, log_scale, shared = model
+    inverse_scale = tl.exp(-log_scale)
+    columns = FORM(own, shared, x)
+    score = scores(columns, E, TOP_K, zero)
+    z = (y - means(slope, intercept, x, D)) * inverse_scale
+    top_s, exp_s, sum_s = softmax(score)
+    top_j, exp_j, sum_j = softmax((score - top_s) - 0.5 * z * z - log_scale)
+    log_density = tl.sum(top_j + tl.log(sum_j / sum_s), axis=1) - _HALF_LOG_2PI
+    r = tl.where(inside[:, None], exp_j / sum_j, 0.0)
+    g = tl.where(inside[:, None], exp_s / sum_s, 0.0)
+    return columns, log_density, r, g, z, z * inverse_scale
+
+
+@triton.jit
 def empty_sums(
     BLOCK: tl.constexpr, EXPERTS: tl.constexpr, COUNT: tl.constexpr, dtype: tl.constexpr
 ):
-    """Sums (BLOCK,) of log densities and COUNT tiles of gradient columns, all zero."""
+    """COUNT tiles of zeros."""
     total = ()
     for _ in tl.static_range(COUNT):
         total = total + (tl.zeros([BLOCK, EXPERTS], dtype=dtype),)
-    return tl.zeros([BLOCK], dtype=tl.float64), total
+    return total
 
 
 @triton.jit
@@ -106,19 +143,10 @@ def add(
     COUNT: tl.constexpr,
 ):
     """The sums with a block of observations added, and its responsibilities."""
-    own, slope, intercept, log_scale, shared = model
-    inverse_scale = tl.exp(-log_scale)
-    columns = FORM(own, shared, x)
-    score = scores(columns, E, TOP_K, zero)
-    z = (y - means(slope, intercept, x, D)) * inverse_scale
-    top_s, exp_s, sum_s = softmax(score)
-    top_j, exp_j, sum_j = softmax((score - top_s) - 0.5 * z * z - log_scale)
-    log_density = tl.sum(top_j + tl.log(sum_j / sum_s), axis=1) - _HALF_LOG_2PI
+    columns, log_density, r, g, z, t = terms(model, x, y, inside, zero, FORM, TOP_K, E, D)
     value += tl.where(inside, log_density, 0.0).to(tl.float64)
-
-    r = tl.where(inside[:, None], exp_j / sum_j, 0.0)
-    excess = tl.where(inside[:, None], r - exp_s / sum_s, 0.0)
-    t = r * (z * inverse_scale)
+    excess = r - g
+    t = r * t
     more = ()
     for c in tl.static_range(COUNT):
         if FIRST + c < OWN:
@@ -136,9 +164,8 @@ def add(
 
 
 @triton.jit
-def store_sums(values, parts, program, value, total, E: tl.constexpr, COUNT: tl.constexpr):
-    """Write the sums over a program's observations."""
-    tl.store(values + program, tl.sum(value))
+def store_sums(parts, program, total, E: tl.constexpr, COUNT: tl.constexpr):
+    """Write the sums of tiles over a program's observations."""
     for c in tl.static_range(COUNT):
         expert = tl.arange(0, total[c].shape[1])
         place = parts + (program * COUNT + c) * E + expert

@@ -12,7 +12,7 @@ log-likelihoods are added in float64 throughout.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -96,19 +96,34 @@ class Sums:
         own, shared = columns[:, : layout.width], columns[:, layout.width :]
         return value.to(dtype), torch.cat([own.mT.flatten(1), shared.sum(-1)], -1).to(dtype)
 
+    def of_rows(self, launch: Callable[[int, Tensor], None], n_rows: int, count: int) -> Tensor:
+        """Sums (B, n_rows, count, E) of what ``launch(start, parts)`` writes, the programs of a
+        launch in the third of five dimensions."""
+        shape = (len(self.params), n_rows, count, self.layout.n_experts)
+        total = self.params.new_zeros(shape, dtype=torch.float64)
+        for start, length in self._slices(total.numel()):
+            parts = total.new_empty((*shape[:2], length, *shape[2:]))
+            launch(start, parts)
+            total += parts.sum(2)
+        return total
+
     def _columns(self, launch: Launch, first: int, count: int) -> tuple[Tensor, Tensor]:
         batch, n_experts = len(self.params), self.layout.n_experts
-        per_program = self.block * self.run_length
-        n_programs = triton.cdiv(self.n, per_program)
-        most = max(1, _MAX_PARTIAL // max(1, batch * (count * n_experts + 1)))
         new_zeros = partial(self.params.new_zeros, dtype=torch.float64)
-        new_empty = partial(self.params.new_empty, dtype=torch.float64)
         value, columns = new_zeros((batch,)), new_zeros((batch, count, n_experts))
-        for start in range(0, n_programs if batch else 0, most):
-            length = min(most, n_programs - start)
-            values = new_empty((batch, length))
-            parts = new_empty((batch, length, count, n_experts))
-            launch(self, start * per_program, first, values, parts)
+        for start, length in self._slices(value.numel() + columns.numel()):
+            values = value.new_empty((batch, length))
+            parts = value.new_empty((batch, length, count, n_experts))
+            launch(self, start, first, values, parts)
             value += values.sum(1)
             columns += parts.sum(1)
         return value, columns
+
+    def _slices(self, written: int) -> Iterator[tuple[int, int]]:
+        """First observation and programs, for each model, of every launch, where a program of all
+        models writes so many numbers; none where they write nothing."""
+        per_program = self.block * self.run_length
+        n_programs = triton.cdiv(self.n, per_program)
+        most = max(1, _MAX_PARTIAL // max(1, written))
+        for first in range(0, n_programs if written else 0, most):
+            yield first * per_program, min(most, n_programs - first)

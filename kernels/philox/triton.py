@@ -19,7 +19,7 @@ def words(seed, number, index, slot: tl.constexpr):
     low = (index & 0xFFFFFFFF).to(tl.uint32)
     high = (index >> 32).to(tl.uint32)
     third = tl.zeros_like(low) + slot
-    fourth = tl.zeros_like(low) + tl.to_tensor(number).to(tl.uint32)
+    fourth = tl.full(low.shape, number, tl.uint32)
     return tl.philox(seed, low, high, third, fourth)
 
 

@@ -51,8 +51,8 @@ def evaluate(
     order : {"value", "gradient", "information", "hessian"}
         How much to compute.
     backend : {"auto", "naive", "triton"}
-        Which form runs: in chunks, through `kernels.gating`, or inside one kernel for orders up to
-        the gradient; "auto" chooses by device.
+        Which form runs: in chunks, through `kernels.gating`, or inside one kernel; "auto" chooses
+        by device.
 
     Returns
     -------

@@ -14,6 +14,7 @@ from torch import Tensor
 from .. import gating
 from ..gating import Evaluation, GateForm, Order
 from ..gating.triton import model_constants
+from ..gating.triton_pairs import matrices
 from ..gating.triton_pass import (
     add,
     empty_sums,
@@ -23,6 +24,7 @@ from ..gating.triton_pass import (
     softmax,
     store_sums,
 )
+from ..gating.triton_second import add_pairs, row_of
 from ..gating.triton_sums import THREADS, Sums
 from ..philox import Stream
 from ..philox.triton import normal_pair, uniform, words
@@ -69,8 +71,33 @@ def evaluate(
             enable_fp_fusion=True,
         )
 
-    value, gradient = Sums(theta, layout, n).run(launch, with_gradient=order == "gradient")
-    return Evaluation(value, gradient)
+    def launch_second(sums: Sums, pairs: dict[str, object], start: int, parts: Tensor) -> None:
+        _simulated_second[(parts[..., 0, 0].numel(),)](
+            theta,
+            true_theta,
+            key,
+            ends,
+            parts,
+            start,
+            n,
+            parts.shape[2],
+            sums.run_length,
+            **model_constants(form, layout),
+            EXPERTS=sums.experts,
+            **constants,
+            T_EXPERTS=triton.next_power_of_2(truths.n_experts),
+            UNIFORM=design.law == "uniform",
+            **pairs,
+            BLOCK=sums.block,
+            num_warps=THREADS // 32,
+            enable_fp_fusion=True,
+        )
+
+    sums = Sums(theta, layout, n)
+    value, gradient = sums.run(launch, with_gradient=order != "value")
+    if order not in ("information", "hessian"):
+        return Evaluation(value, gradient)
+    return Evaluation(value, gradient, *matrices(launch_second, sums, form, order))
 
 
 def _layouts(params: Tensor, form: GateForm, truth: Truth) -> list[gating.Layout]:
@@ -119,7 +146,8 @@ def _simulated(
     location, spread = tl.load(ends), tl.load(ends + 1)
     zero = tl.zeros([BLOCK, EXPERTS], dtype=dtype)
     true_zero = tl.zeros([BLOCK, T_EXPERTS], dtype=dtype)
-    value, total = empty_sums(BLOCK, EXPERTS, COUNT, dtype)
+    value = tl.zeros([BLOCK], dtype=tl.float64)
+    total = empty_sums(BLOCK, EXPERTS, COUNT, dtype)
     first_block = program % n_programs * run_length
     for i in range(run_length):
         at = start + (first_block + i) * BLOCK + tl.arange(0, BLOCK)
@@ -128,7 +156,77 @@ def _simulated(
         value, total, _ = add(
             value, total, model, x, y, at < n, zero, FORM, TOP_K, E, D, OWN, FIRST, COUNT
         )
-    store_sums(values, parts, program, value, total, E, COUNT)
+    tl.store(values + program, tl.sum(value))
+    store_sums(parts, program, total, E, COUNT)
+
+
+@triton.jit(do_not_specialize=["n_programs", "run_length"])
+def _simulated_second(
+    theta,
+    true_theta,
+    key,
+    ends,
+    parts,
+    start,
+    n,
+    n_programs,
+    run_length,
+    FORM: tl.constexpr,
+    TOP_K: tl.constexpr,
+    E: tl.constexpr,
+    D: tl.constexpr,
+    OWN: tl.constexpr,
+    SHARED: tl.constexpr,
+    EXPERTS: tl.constexpr,
+    T_FORM: tl.constexpr,
+    T_TOP_K: tl.constexpr,
+    T_E: tl.constexpr,
+    T_OWN: tl.constexpr,
+    T_SHARED: tl.constexpr,
+    T_EXPERTS: tl.constexpr,
+    UNIFORM: tl.constexpr,
+    CURVATURE: tl.constexpr,
+    PAIRS: tl.constexpr,
+    COUNT: tl.constexpr,
+    SHARED_ROW: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    dtype: tl.constexpr = theta.dtype.element_ty
+    n_rows: tl.constexpr = 1 if SHARED_ROW else E
+    program = tl.program_id(0).to(tl.int64)
+    at_model = theta + program // n_programs // n_rows * (E * (OWN + D + 2) + SHARED)
+    model = parameters(at_model, E, EXPERTS, D, OWN, SHARED)
+    row = row_of(at_model, program // n_programs % n_rows, D, OWN)
+    truth = parameters(true_theta, T_E, T_EXPERTS, D, T_OWN, T_SHARED)
+    seed, number = tl.load(key), tl.load(key + 1)
+    location, spread = tl.load(ends), tl.load(ends + 1)
+    zero = tl.zeros([BLOCK, EXPERTS], dtype=dtype)
+    true_zero = tl.zeros([BLOCK, T_EXPERTS], dtype=dtype)
+    total = empty_sums(BLOCK, EXPERTS, COUNT, dtype)
+    first_block = program % n_programs * run_length
+    for i in range(run_length):
+        at = start + (first_block + i) * BLOCK + tl.arange(0, BLOCK)
+        x, chooser, noise = _standard(seed, number, at, location, spread, D, UNIFORM, dtype)
+        y = _response(truth, x, chooser, noise, true_zero, T_FORM, T_TOP_K, T_E, D)
+        total = add_pairs(
+            total,
+            model,
+            row,
+            x,
+            y,
+            at < n,
+            zero,
+            FORM,
+            TOP_K,
+            E,
+            D,
+            OWN,
+            CURVATURE,
+            PAIRS,
+            COUNT,
+            SHARED_ROW,
+        )
+    store_sums(parts, program, total, E, COUNT)
 
 
 @triton.jit

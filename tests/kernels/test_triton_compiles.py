@@ -30,7 +30,7 @@ run, compiled = triton.JITFunction.run, []
 def compile_only(self, *args, grid, warmup, **kwargs):
     kernel = run(self, *args, grid=grid, warmup=True, **kwargs)
     doubles = kernel.asm["ptx"].count("fma.rn.f64")
-    compiled.append((self.__name__, len(kernel.asm["cubin"]), doubles))
+    compiled.append((self.__name__, len(kernel.asm["cubin"]), doubles, kernel.asm["ttir"]))
 
 triton.JITFunction.run = compile_only
 
@@ -58,7 +58,17 @@ for dtype in (torch.float32, torch.float64):
         gating.evaluate(params, form, x, y, responsibilities=True, **options)
         truth = simulate.Truth(params[0], form, simulate.Design(law, n_features=2))
         simulate.evaluate(params, form, truth, Stream(1, 1), 1000, **options)
-print(json.dumps(compiled))
+    x, options = x[:, :1], {"order": "hessian", "backend": "triton"}
+    params = torch.zeros(2, gating.Layout.of(forms[1], 3, 1).size, dtype=dtype)
+    gating.evaluate(params, forms[1], x, y, **options)
+    truth = simulate.Truth(params[0, :15], forms[0], simulate.Design())
+    simulate.evaluate(params[:, :15], forms[0], truth, Stream(1, 1), 1000, **options)
+tanh = ActivationDenseToSparseGate.template(activation="tanh").form()
+truth = simulate.Truth(params[0], tanh, simulate.Design())
+for form in (forms[1], tanh):
+    simulate.evaluate(params, form, truth, Stream(1, 1), 1000, order="value", backend="triton")
+erfs = [ttir.count("math.erf") for *_, ttir in compiled]
+print(json.dumps([(*one[:3], erf) for one, erf in zip(compiled, erfs)]))
 """
 
 
@@ -76,12 +86,15 @@ def test_kernels_compile_for_hopper(tmp_path):
     )
     assert child.returncode == 0, child.stderr[-2000:]
     compiled = json.loads(child.stdout.splitlines()[-1])
+    assert all(size > 0 for _, size, _, _ in compiled)
+    *compiled, of_gelu, of_tanh = compiled
+    assert of_gelu[3] > 0  # the models' gate is not taken for the truth's, tanh, although
+    assert of_tanh[3] == 0  # both functions take the same arguments
     half = len(compiled) // 2
-    names = [name for name, _, _ in compiled]
-    launched = ["_normal", *["_kernel"] * 6, *["_pass", "_simulated"] * 2]
+    names = [name for name, *_ in compiled]
+    second = ["_pass", "_second", "_second", "_simulated", "_simulated_second"]
+    launched = ["_normal", *["_kernel"] * 6, *["_pass", "_simulated"] * 2, *second]
     assert names == 2 * launched
-    assert all(size > 0 for _, size, _ in compiled)
-    assert not any(
-        doubles for name, _, doubles in compiled[:half] if name in ("_normal", "_kernel")
-    )
-    assert all(doubles for _, _, doubles in compiled[half:])  # float64 is computed in float64
+    updates = [doubles for name, _, doubles, _ in compiled[:half] if name in ("_normal", "_kernel")]
+    assert not any(updates)
+    assert all(doubles for _, _, doubles, _ in compiled[half:])  # float64 is computed in float64

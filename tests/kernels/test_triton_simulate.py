@@ -51,7 +51,7 @@ def models_of(n_features):
     return torch.stack([model.to_params(), 1.1 * model.to_params()]), model.gate.form
 
 
-def both(design, truth, params, form, n, dtype, device, stream=STREAM):
+def both(design, truth, params, form, n, dtype, device, stream=STREAM, **options):
     """(plain in float64 on the CPU, Triton in a dtype on a device)."""
     found = []
     for backend, number, where in (
@@ -60,17 +60,20 @@ def both(design, truth, params, form, n, dtype, device, stream=STREAM):
     ):
         source = Truth(truth.to_params().to(where, number), truth.gate.form, design)
         there = params.to(where, number)
-        found.append(simulate.evaluate(there, form, source, stream, n, backend=backend))
+        found.append(simulate.evaluate(there, form, source, stream, n, backend=backend, **options))
     return found
 
 
 def assert_close(plain, fused, dtype):
-    for name in ("value", "gradient"):
-        expected, actual = getattr(plain, name), getattr(fused, name)
+    for name, expected in vars(plain).items():
+        actual = getattr(fused, name)
+        if expected is None:
+            assert actual is None
+            continue
         assert actual.dtype == dtype
         error, size = (actual.cpu().double() - expected).abs(), expected.abs()
-        if name == "gradient":
-            error, size = error.amax(1), size.amax(1)
+        if dims := tuple(range(1, expected.ndim)):
+            error, size = error.amax(dims), size.amax(dims)
         assert bool((error <= TOLERANCE[dtype] * size).all()), (name, error / size)
 
 
@@ -96,6 +99,17 @@ def test_odd_shapes(n_experts, top_k, n, device):
     assert_close(plain, fused, torch.float64)
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("order", ["information", "hessian"])
+def test_second_derivatives(order, dtype, device):
+    truth = truth_of(1)
+    given = (Design(), truth, *models_of(1), 43, dtype, device)
+    plain, fused = both(*given, order=order)
+    assert_close(plain, fused, dtype)
+    with pytest.raises(AssertionError):
+        assert_close(plain, both(*given, NEXT, order=order)[1], dtype)
+
+
 @pytest.mark.parametrize("seed", [2**63 - 1, 2**63, 2**64 - 1])
 def test_seeds_of_64_bits(seed, device):
     plain, fused = both(
@@ -109,8 +123,6 @@ def test_what_has_no_kernel_is_refused(device, monkeypatch):
     truth = truth_of(1)
     source = Truth(truth.to_params().to(device), truth.gate.form, Design())
     options = {"n": 10, "backend": "triton"}
-    with pytest.raises(ValueError, match="order must be 'value' or 'gradient', not 'hessian'"):
-        simulate.evaluate(params.to(device), form, source, Stream(0), order="hessian", **options)
     wide = GaussianMoE(
         SoftmaxGate(torch.zeros(65), torch.zeros(65, 1)),
         LinearExperts(torch.zeros(65, 1), torch.zeros(65), torch.ones(65)),
