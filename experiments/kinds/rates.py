@@ -126,7 +126,7 @@ class Rates:
     """See the module's docstring."""
 
     name = "rates"
-    revision = 3
+    revision = 4
     Setting = RatesSetting
     Profile = RatesProfile
 

@@ -69,7 +69,7 @@ class Selection:
     """See the module's docstring."""
 
     name = "selection"
-    revision = 2
+    revision = 3
     Setting = SelectionSetting
     Profile = SelectionProfile
 

@@ -3,12 +3,14 @@
 All starts of all data sets run as one batch. EM runs on at most `EM_ROWS` rows; every start is
 then carried to a stationary point of the full likelihood. L-BFGS-B climbs from the same starts
 where asked to, the best is rearranged by split-and-merge moves, a top-K fit is carried across
-selection boundaries, and the best of everything is kept.
+selection boundaries, and the best of everything is kept. A smooth likelihood with bounded weights
+is searched on `SEARCH_ROWS` rows, and what is found there climbs on more and more of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,9 +22,9 @@ from .boundary import improve
 from .cells import ranks_are_affine
 from .em import em
 from .newton import NewtonResult, newton, standard_error_units
-from .problem import Problem, make_feasible
+from .problem import Problem, make_feasible, weights_hold
 from .quasi_newton import approach, wander
-from .starts import rearrangements
+from .starts import MAX_ROWS, rearrangements
 
 EM_ROWS = 10_000
 EM_TOL = 1e-2
@@ -41,6 +43,17 @@ CARRIED = 3
 """Different maxima of a subsample from which all rows are climbed."""
 SCREEN_ITER = 10
 """EM steps by which split-and-merge moves are compared."""
+SEARCH_ROWS = 4_000
+"""Rows on which a smooth likelihood with bounded weights is searched."""
+RUNG = 5
+"""Factor between the numbers of rows on which what was found is climbed from again."""
+RIVALS = 5
+"""Different maxima of fewer rows from which such a likelihood is climbed on more."""
+ROUGH = 3e-3
+"""Nats that a climb on bounded weights may leave to be gained, but the last one of the best."""
+HEAT = 6
+BEHIND = 2.0
+"""A rival so many nats behind after `HEAT` Newton steps on more rows is given up."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +96,8 @@ def maximize(
     quasi_newton: bool,
 ) -> Optimum:
     """Maximise each data set's likelihood from its starts, then ``n_rounds`` of moves."""
+    if problem.is_smooth and problem.min_weight > 0 and problem.n_observations > SEARCH_ROWS:
+        return _up_the_rungs(problem, starts, rngs, tol, max_iter, n_rounds)
     best = climb(problem, starts, tol, max_iter)
     restarts = [best.restarts]
     if quasi_newton and problem.is_smooth and problem.min_weight == 0:
@@ -142,23 +157,103 @@ def climb(problem: Problem, starts: Tensor, tol: float, max_iter: int) -> Optimu
     return _carried_over(problem, _shaped(led, n_sets), tol, max_iter)
 
 
+def _up_the_rungs(
+    problem: Problem,
+    starts: Tensor,
+    rngs: Sequence[np.random.Generator],
+    tol: float,
+    max_iter: int,
+    n_rounds: int,
+) -> Optimum:
+    """Search on few rows, climb what differs again on more and more, and finish the best.
+
+    Interior-point steps on all rows are what a fit with bounded weights costs, and many of them
+    lead along flat directions: rivals stop within about `ROUGH` nats of their maxima.
+    """
+    n_sets = len(problem.y)
+    small, few = problem.subsample(SEARCH_ROWS), problem.subsample(MAX_ROWS)
+    found = _rough_climb(small, starts, max_iter)
+    for _ in range(n_rounds if problem.n_experts > 1 else 0):
+        best = _best(found).params
+        moves = rearrangements(few, best, 4 * starts.shape[1], rngs)
+        more = _rough_climb(small, _promising(small, moves, starts.shape[1]), max_iter)
+        pairs = zip(vars(found).values(), vars(more).values(), strict=True)
+        found = NewtonResult(*(torch.cat(pair, 1) for pair in pairs))
+    for here in [*_rungs(problem), problem]:
+        found = _climb_rivals(here, found, tol, max_iter)
+    ahead = _best(found)
+    end = newton(
+        problem,
+        ahead.params,
+        torch.arange(n_sets),
+        tol=tol,
+        max_iter=max_iter,
+        first_barrier=ROUGH,
+    )
+    return replace(_best(_shaped(end, n_sets)), restarts=ahead.restarts)
+
+
+def _rungs(problem: Problem) -> list[Problem]:
+    """The problem on more and more rows, short of all."""
+    sizes = []
+    n = problem.n_observations // RUNG
+    while n >= 2 * SEARCH_ROWS:
+        sizes.append(n)
+        n //= RUNG
+    return [problem.subsample(n) for n in reversed(sizes)]
+
+
+def _climb_rivals(problem: Problem, found: NewtonResult, tol: float, max_iter: int) -> NewtonResult:
+    """What was found on fewer rows (R, S), valued on these; the best different ones climb on."""
+    n_sets, n_found = found.value.shape
+    rows = torch.arange(n_sets).repeat_interleave(n_found)
+    different = _different(found.value, 3 * ROUGH, RIVALS)
+    different[~different.any(1), 0] = True  # a data set whose starts have all failed
+    chosen = torch.nonzero(different.ravel()).ravel()
+    flat = NewtonResult(*(v.flatten(0, 1) for v in vars(found).values()))
+    params = make_feasible(problem, flat.params, rows)
+    value = problem.evaluate(params, rows, "value").value
+    value = value.masked_fill(~weights_hold(problem, params, rows), -torch.inf)
+    run = functools.partial(newton, problem, tol=tol, gain=ROUGH, first_barrier=ROUGH)
+    end = _in_heats(run, params[chosen], rows[chosen], max_iter, HEAT, BEHIND)
+    return _shaped(_with(replace(flat, params=params, value=value), chosen, end), n_sets)
+
+
+def _rough_climb(problem: Problem, starts: Tensor, max_iter: int) -> NewtonResult:
+    """EM and Newton from starts (R, S, P) to within about `ROUGH` nats of maxima."""
+    n_sets, n_starts, size = starts.shape
+    rows = torch.arange(n_sets).repeat_interleave(n_starts)
+    inside = make_feasible(problem, starts.reshape(-1, size), rows)
+    basin = em(problem, inside, rows, tol=EM_TOL, max_iter=EM_ITER).params
+    run = _climb_few_rows(problem, basin, rows, LEAD_TOL, max_iter, gain=ROUGH)
+    return _shaped(run, n_sets)
+
+
 def _climb_few_rows(
-    problem: Problem, basin: Tensor, rows: Tensor, tol: float, max_iter: int
+    problem: Problem, basin: Tensor, rows: Tensor, tol: float, max_iter: int, gain: float = 0.0
 ) -> NewtonResult:
     """Newton from every run (B, P), those that fall behind given up after `PATIENCE` steps."""
-    result = newton(problem, basin, rows, tol=tol, max_iter=min(max_iter, PATIENCE))
-    best = torch.nan_to_num(result.value, nan=-torch.inf).view(len(problem.y), -1).amax(1)
-    hopeful = result.value > best[rows] - ABANDON
-    unfinished = torch.nonzero(~result.converged & ~result.stalled & hopeful).ravel()
-    if len(unfinished) and max_iter > PATIENCE:
-        rest = newton(
-            problem,
-            result.params[unfinished],
-            rows[unfinished],
-            tol=tol,
-            max_iter=max_iter - PATIENCE,
-        )
-        result = _with(result, unfinished, replace(rest, n_iter=rest.n_iter + PATIENCE))
+    run = functools.partial(newton, problem, tol=tol, gain=gain)
+    return _in_heats(run, basin, rows, max_iter, PATIENCE, ABANDON)
+
+
+def _in_heats(
+    run: Callable[..., NewtonResult],
+    params: Tensor,
+    rows: Tensor,
+    max_iter: int,
+    patience: int,
+    behind: float,
+) -> NewtonResult:
+    """Newton runs (B, P); those ``behind`` their data set's best after ``patience`` steps end."""
+    result = run(params, rows, max_iter=min(max_iter, patience))
+    value = torch.nan_to_num(result.value, nan=-torch.inf)
+    best = torch.full_like(value, -torch.inf).scatter_reduce(0, rows, value, "amax")
+    going = (result.n_iter == patience) & ~result.converged & ~result.stalled
+    going = torch.nonzero(going & (value > best[rows] - behind)).ravel()
+    if len(going) and max_iter > patience:
+        rest = run(result.params[going], rows[going], max_iter=max_iter - patience)
+        result = _with(result, going, replace(rest, n_iter=rest.n_iter + patience))
     return result
 
 
@@ -177,12 +272,12 @@ def _carried_over(problem: Problem, led: NewtonResult, tol: float, max_iter: int
     return _best(_shaped(_with(result, chosen, end), n_sets))
 
 
-def _different(value: Tensor) -> Tensor:
-    """Which of the values (R, S) stand for the `CARRIED` best different maxima."""
+def _different(value: Tensor, same: float = SAME, count: int = CARRIED) -> Tensor:
+    """Which of the values (R, S) stand for the ``count`` best different maxima."""
     value = torch.nan_to_num(value, nan=-torch.inf)
-    twin = ((value.unsqueeze(2) - value.unsqueeze(1)).abs() < SAME).tril(-1).any(2)
+    twin = ((value.unsqueeze(2) - value.unsqueeze(1)).abs() < same).tril(-1).any(2)
     rank = value.masked_fill(twin, -torch.inf).argsort(1, descending=True).argsort(1)
-    return ~twin & (rank < CARRIED) & (value > value.amax(1, keepdim=True) - ABANDON)
+    return ~twin & (rank < count) & (value > value.amax(1, keepdim=True) - ABANDON)
 
 
 def _units(problem: Problem, small: Problem, params: Tensor, rows: Tensor) -> Tensor:

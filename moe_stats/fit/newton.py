@@ -31,9 +31,13 @@ from torch import Tensor
 
 from .problem import Problem
 
+FIRST_BARRIER = 1e-1
 FINAL_BARRIER = 1e-7
-_FIRST_BARRIER = 1e-1
 _ACCEPT = 1e-4
+_TO_THE_BOUND = 0.99
+"""Share of a weight's slack that a step may use up, by the weight's gradient."""
+_UPWARD = 1e-3
+"""Upward curvature, relative to the complete-data information, that a run has to follow."""
 _FLAT = 1e-9
 """Curvature, relative to the complete-data information, below which a direction is flat."""
 
@@ -95,13 +99,21 @@ def newton(
     *,
     tol: float,
     max_iter: int,
+    gain: float = 0.0,
+    first_barrier: float = FIRST_BARRIER,
 ) -> NewtonResult:
-    """Maximise from each start until the scaled gradient is at most ``tol``."""
+    """Maximise from each start until the scaled gradient is at most ``tol``.
+
+    With a positive ``gain`` the barrier falls to that many nats only, and a run ends there where
+    the quadratic model has no direction that curves upwards and promises less than ``gain``,
+    however far away along a flat direction its maximum may be.
+    """
     low, high = problem.bounds(rows)
     batch = len(params)
     out = torch.clamp(params, low, high)
     constrained = problem.min_weight > 0
-    barrier = torch.full((batch,), _FIRST_BARRIER if constrained else 0.0, dtype=out.dtype)
+    last_barrier = max(gain, FINAL_BARRIER)
+    barrier = torch.full((batch,), first_barrier if constrained else 0.0, dtype=out.dtype)
     dual = torch.zeros(batch, problem.n_experts, dtype=out.dtype)
     radius = torch.full((batch,), 0.5 * math.sqrt(problem.n_observations), dtype=out.dtype)
     value = torch.full((batch,), -torch.inf, dtype=out.dtype)
@@ -123,14 +135,15 @@ def newton(
         value[active] = torch.where(torch.isfinite(at.objective), at.value, -torch.inf)
         scaled[active] = torch.where(torch.isfinite(at.objective), residual, torch.inf)
         on_path = residual <= barrier[active].clamp(min=tol)
-        lowered = on_path & (barrier[active] > FINAL_BARRIER)
+        enough = _promises_less(at, free, barrier[active].clamp(min=gain) if gain else None)
+        lowered = (on_path | enough) & (barrier[active] > last_barrier)
         converged[active] = (residual <= tol) & ~lowered
         stalled[active] = (radius[active] < 1e-10) & ~converged[active]
-        done = converged[active] | stalled[active]
+        done = converged[active] | stalled[active] | (enough & ~lowered)
         if bool(done.all()) or iteration == max_iter:
             break
         if bool(lowered.any()):
-            barrier[active[lowered]] = (barrier[active[lowered]] / 20).clamp(min=FINAL_BARRIER)
+            barrier[active[lowered]] = (barrier[active[lowered]] / 20).clamp(min=last_barrier)
             done &= ~lowered
             at = _evaluate(problem, theta, rows[active], barrier[active], dual[active])
         if bool(done.any()):
@@ -141,6 +154,10 @@ def newton(
         move, at_edge = _bounded_step(at, theta, lo, hi, free, radius[active])
         new = torch.clamp(theta + move, lo, hi)
         move = new - theta
+        if constrained:
+            share = _share_inside(at, move)
+            new = torch.where(share < 1, theta + share * move, new)
+            move = new - theta
         predicted = (at.gradient * move).sum(-1)
         predicted += 0.5 * torch.einsum("bp,bpq,bq->b", move, at.hessian, move)
         new_dual = dual[active]
@@ -219,8 +236,7 @@ def _trust_region_step(
     at: _Point, gradient: Tensor, free: Tensor, radius: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Maximise the quadratic model within the radius; (B, P) and whether the edge was met."""
-    curvature, vectors = torch.linalg.eigh(-scaled_hessian(at.hessian, at.scale, free))
-    slope = torch.einsum("bpq,bp->bq", vectors, (gradient / at.scale).masked_fill(~free, 0.0))
+    curvature, slope, vectors = _principal_axes(at, gradient, free)
     curvature = curvature.abs().clamp(min=_FLAT)
     low = torch.zeros_like(radius)
     high = slope.norm(dim=-1) / radius
@@ -232,6 +248,13 @@ def _trust_region_step(
     damping = torch.where(at_edge, high, torch.zeros_like(high))
     step = torch.einsum("bpq,bq->bp", vectors, slope / (curvature + damping[:, None]))
     return (step / at.scale).masked_fill(~free, 0.0), at_edge
+
+
+def _principal_axes(at: _Point, gradient: Tensor, free: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Downward curvatures (B, P), slopes (B, P) and axes (B, P, P) in standard-error units."""
+    curvature, vectors = torch.linalg.eigh(-scaled_hessian(at.hessian, at.scale, free))
+    scaled = (gradient / at.scale).masked_fill(~free, 0.0)
+    return curvature, torch.einsum("bpq,bp->bq", vectors, scaled), vectors
 
 
 def _evaluate(
@@ -267,6 +290,25 @@ def _evaluate(
         slack,
         jacobian,
     )
+
+
+def _share_inside(at: _Point, move: Tensor) -> Tensor:
+    """The share (B, 1) of a move that leaves every weight inside its bound, by its gradient."""
+    assert at.slack is not None
+    assert at.jacobian is not None
+    change = torch.einsum("bep,bp->be", at.jacobian, move)
+    room = _TO_THE_BOUND * at.slack
+    share = torch.where((room > 0) & (change < -room), room / -change, 1.0)
+    return share.amin(-1, keepdim=True)
+
+
+def _promises_less(at: _Point, free: Tensor, gain: Tensor | None) -> Tensor:
+    """Whether the quadratic model curves down everywhere and promises less than ``gain``; (B,)."""
+    if gain is None:
+        return torch.zeros(len(at.value), dtype=torch.bool)
+    curvature, slope, _ = _principal_axes(at, at.gradient, free)
+    promised = 0.5 * (slope.square() / curvature.abs().clamp(min=_FLAT)).sum(-1)
+    return (promised < gain) & (curvature.amin(-1) > -_UPWARD) & torch.isfinite(at.objective)
 
 
 def _dual_step(at: _Point, move: Tensor, dual: Tensor, barrier: Tensor) -> Tensor:

@@ -18,10 +18,11 @@ from moe_stats import (
     fit_mle,
 )
 from moe_stats.fit import maximize
+from moe_stats.fit import newton as newton_module
 from moe_stats.fit.em import em, m_step, ridge_solve
 from moe_stats.fit.maximize import EM_ROWS
 from moe_stats.fit.newton import newton, standard_error_units
-from moe_stats.fit.problem import Problem
+from moe_stats.fit.problem import Problem, make_feasible
 from moe_stats.fit.starts import KINDS, draw_starts
 
 BOUND = 1e-6
@@ -384,6 +385,74 @@ def test_a_subsample_leads_wandering_climbs_to_the_maximum_of_all_rows(monkeypat
     monkeypatch.setattr(maximize, "EM_ROWS", 1_000)
     assert reached() == pytest.approx(best, abs=NATS)
     assert reached(quasi_newton=False) < best - 1
+
+
+def test_bounded_weights_climb_rung_by_rung_to_the_maximum_of_all_rows(monkeypatch):
+    X, y = data(n=2_100)
+    options = {"n_experts": 2, "min_weight": 0.35, "n_init": 2, "n_rounds": 1}
+    best = fit_mle(X, y, random_states=[0], **options)
+    monkeypatch.setattr(maximize, "SEARCH_ROWS", 200)
+    problem = problem_of(X, y, min_weight=0.35)
+    assert [rung.n_observations for rung in maximize._rungs(problem)] == [420]
+    fit = fit_mle(X, y, random_states=[0], **options)
+    assert bool(fit.converged)
+    assert len(fit.active_bounds()) == len(best.active_bounds()) == 1
+    assert float(fit.log_likelihood) == pytest.approx(float(best.log_likelihood), abs=NATS)
+    assert fit.restarts.shape == (1, 4)
+    part = problem.subsample(420)  # the control: its maximum is another
+    few = fit_mle(part.x.mT, part.y, random_states=[0], **options)
+    assert float(few.model.log_prob(y, X).sum()) < float(best.log_likelihood) - 1
+
+
+def three_for_two():
+    X, y = data(n=400, seed=1)
+    floor = torch.tensor([0.05], dtype=torch.float64)
+    form = SoftmaxGate.template().form()
+    return Problem(X.mT.contiguous(), y, form, 3, floor, min_weight=0.1, gate_bound=20.0)
+
+
+def test_a_rough_climb_leaves_about_what_it_may():
+    """The model's promise and the barrier of each of 3 weights: 4 times the gain."""
+    problem, rows = three_for_two(), torch.zeros(8, dtype=torch.long)
+    starts = draw_starts(problem, SoftmaxGate, 8, ("lines",), [np.random.default_rng(0)])[0]
+    inside = make_feasible(problem, starts, rows)
+    basin = em(problem, inside, rows, tol=1e-2, max_iter=60).params
+    top = newton(problem, basin, rows, tol=GRADIENT, max_iter=300)
+    rough = newton(problem, basin, rows, tol=GRADIENT, max_iter=300, gain=3e-3)
+    rougher = newton(problem, basin, rows, tol=GRADIENT, max_iter=300, gain=0.1)
+    assert bool(top.converged.all())
+    assert bool((rough.value > top.value - 4 * 3e-3).all())
+    assert int(rough.n_iter.sum()) < int(top.n_iter.sum())
+    assert bool((rougher.value < top.value - 4 * 3e-3).any())
+
+
+def test_a_rough_climb_does_not_end_on_a_saddle(monkeypatch):
+    """One of two experts doubled: a gradient of nearly 0, and a direction that curves upwards."""
+    problem, row = three_for_two(), torch.tensor([0])
+    pair = fit_mle(problem.x.mT, problem.y, n_experts=2, random_states=[0]).model.to_params()
+    start = pair.view(2, 5)[[0, 1, 1]]
+    start[1:, 0] -= math.log(2)
+    start[1:, 2:4] += torch.tensor([[1e-3], [-1e-3]], dtype=torch.float64)
+
+    def reached(**more):
+        run = newton(problem, start.ravel()[None], row, tol=GRADIENT, max_iter=300, **more)
+        return float(run.value)
+
+    top = reached()
+    assert reached(gain=1e-2) > top - 4e-2
+    monkeypatch.setattr(newton_module, "_UPWARD", math.inf)
+    assert reached(gain=1e-2) < top - 1
+
+
+def test_steps_towards_a_weight_that_will_bind_are_cut_not_refused(monkeypatch):
+    problem, rows = three_for_two(), torch.zeros(8, dtype=torch.long)
+    starts = draw_starts(problem, SoftmaxGate, 8, ("lines",), [np.random.default_rng(0)])[0]
+    inside = make_feasible(problem, starts, rows)
+    cut = newton(problem, inside, rows, tol=GRADIENT, max_iter=300)
+    monkeypatch.setattr(newton_module, "_TO_THE_BOUND", math.inf)
+    whole = newton(problem, inside, rows, tol=GRADIENT, max_iter=300)
+    assert bool(cut.converged.all())
+    assert int(cut.n_iter.sum()) < int(whole.n_iter.sum())
 
 
 def test_moves_are_never_worse():
