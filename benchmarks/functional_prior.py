@@ -16,6 +16,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -34,10 +35,10 @@ from bayes.priors import (
 )
 from bayes.priors.base import Prior
 from bayes.priors.energy import energy_distance
-from bayes.priors.matching import Energy, Wasserstein
+from bayes.priors.matching import Energy
 from bayes.priors.matching.critic import Critic
 from bayes.priors.matching.wasserstein import principal_directions
-from bayes.priors.measurement import MeasurementSet, as_measurement
+from bayes.priors.measurement import as_measurement
 from bayes.priors.targets import FunctionTarget, as_target
 from experiments.datasets import DataError, uci
 from experiments.published_prior import CriticTraining, softplus_rbf
@@ -65,18 +66,31 @@ def toy_target() -> FunctionTarget:
     return as_target(kernel)
 
 
-def judged(
-    prior: Prior, target: FunctionTarget, measurement: MeasurementSet, n_points: int
-) -> tuple[float, float]:
-    """Energy distance at inputs never trained on, and its standard error over seeds."""
-    values = []
-    for seed in range(SEEDS):
-        generator = torch.Generator().manual_seed(1_000 + seed)
-        X = measurement.sample(n_points, generator)
-        f = prior.sample_functions(X, N_FUNCTIONS, generator).flatten(1).double()
-        g = target.sample_functions(X, N_FUNCTIONS, generator).flatten(1)
-        values.append(float(energy_distance(f, g)))
-    return statistics.mean(values), statistics.stdev(values) / SEEDS**0.5
+@dataclass(frozen=True)
+class Yardstick:
+    """Functions of a target at inputs never trained on, five seeds; every prior is held against
+    the same."""
+
+    X: list[Tensor]
+    functions: list[Tensor]
+
+    @classmethod
+    def draw(cls, target: Any, inputs: Any, n_points: int) -> Yardstick:
+        X, functions = [], []
+        for seed in range(SEEDS):
+            generator = torch.Generator().manual_seed(1_000 + seed)
+            X.append(as_measurement(inputs).sample(n_points, generator))
+            drawn = as_target(target).sample_functions(X[-1], N_FUNCTIONS, generator)
+            functions.append(drawn.flatten(1))
+        return cls(X, functions)
+
+    def energy_distance(self, functions: Prior | FunctionTarget) -> tuple[float, float]:
+        """Energy distance to a prior, or to the target again, and its standard error over seeds."""
+        values = []
+        for seed, (X, g) in enumerate(zip(self.X, self.functions, strict=True)):
+            f = functions.sample_functions(X, N_FUNCTIONS, 2_000 + seed).flatten(1).double()
+            values.append(float(energy_distance(f, g)))
+        return statistics.mean(values), statistics.stdev(values) / SEEDS**0.5
 
 
 def critic_rows(
@@ -87,9 +101,9 @@ def critic_rows(
     basis = principal_directions(torch.cat([f, g]))
     generator = torch.Generator().manual_seed(0)
     plain = CriticTraining(len(X), 0.02, generator)
-    critics = {m: Critic(basis.shape[1], 200, generator) for m in (n, n // 4)}
+    critics = {m: Critic(basis.shape[1], 200, generator) for m in (n, n // 8)}
     f_in, g_in = f @ basis, g @ basis
-    seconds: dict[Any, list[float]] = {"plain": [], n: [], n // 4: []}
+    seconds: dict[Any, list[float]] = {"plain": [], n: [], n // 8: []}
 
     def ours(m: int) -> None:
         critics[m].step(f_in, g_in, torch.rand(m, 1, generator=generator), 0, 10.0, 0.02)
@@ -118,7 +132,7 @@ def fit_row(
     target: Any,
     inputs: Any,
     method: Any,
-    n_points: int,
+    yardstick: Yardstick,
     **options: Any,
 ) -> Row:
     begin = time.process_time()
@@ -126,35 +140,41 @@ def fit_row(
         prior.net, prior, target, inputs, method=method, random_state=0, **options
     )
     seconds = time.process_time() - begin
-    mean, error = judged(fitted, as_target(target), as_measurement(inputs), n_points)
-    return Row(
-        "prior matching", form, shape, seconds, 1.0, f"energy distance {mean:.3f} ({error:.3f})"
-    )
+    return Row("prior matching", form, shape, seconds, 1.0, distance(yardstick, fitted))
+
+
+def distance(yardstick: Yardstick, functions: Prior | FunctionTarget) -> str:
+    return "energy distance {:.4f} ({:.4f})".format(*yardstick.energy_distance(functions))
 
 
 def boston_rows(X: Tensor, quick: bool) -> Iterator[Row]:
     net = MLP(13, [100], 1, activation="tanh")
     gaussian, hierarchical = (
         GaussianPrior.per_layer(net),
-        HierarchicalPrior.per_layer(net, 2.0, 2.0),
+        HierarchicalPrior.per_layer(net, 4.0, 4.0),
     )
-    few = Energy(n_steps=20, n_functions=256)
-    for name, target in (("", hierarchical_rbf(13)), (", as published", softplus_rbf)):
-        shape = f"boston{name} M=100"
-        before = judged(fixed_gaussian(net), as_target(target), as_measurement(X), 100)
-        note = "energy distance {:.3f} ({:.3f})".format(*before)
-        yield Row("prior matching", "FG", shape, 0.0, 1.0, note)
-        yield fit_row("GPi-G moments", shape, gaussian, target, X, "moments", 100)
-        yield fit_row("GPi-H moments, 20 energy", shape, hierarchical, target, X,
-                      ["moments", few], 100)  # fmt: skip
+    few = Energy(n_steps=20, n_functions=256, learning_rate=0.2)
+    many = Energy(learning_rate=0.2)
+    for name, target in ((", as published", softplus_rbf), ("", hierarchical_rbf(13))):
+        shape, yardstick = f"boston{name} M=100", Yardstick.draw(target, X, 100)
+        for form, unmatched in (("target again", as_target(target)), ("FG", fixed_gaussian(net))):
+            yield Row("prior matching", form, shape, 0.0, 1.0, distance(yardstick, unmatched))
+        cases: list[tuple[str, Prior, Any]] = [
+            ("GPi-G moments", gaussian, "moments"),
+            ("GPi-H moments, 20 energy", hierarchical, ["moments", few]),
+        ]
         if not quick:
-            yield fit_row("GPi-G auto", shape, gaussian, target, X, "auto", 100)
-            yield fit_row("GPi-H auto", shape, hierarchical, target, X, "auto", 100)
-            yield fit_row("GPi-NF auto", shape, FlowPrior(net), target, X, "auto", 100)
-            yield fit_row("GPi-G critic", shape, gaussian, target, X, Wasserstein(), 100)
-            yield fit_row("GPi-H critic", shape, hierarchical, target, X, Wasserstein(), 100)
+            cases += [
+                ("GPi-G moments, 150 energy", gaussian, ["moments", many]),
+                ("GPi-H moments, 150 energy", hierarchical, ["moments", many]),
+                ("GPi-NF moments, 150 energy", FlowPrior(net), ["moments", many]),
+                ("GPi-G critic", gaussian, "wasserstein"),
+                ("GPi-H critic", hierarchical, "wasserstein"),
+            ]
+        for form, prior, method in cases:
+            yield fit_row(form, shape, prior, target, X, method, yardstick)
     X_measured = as_measurement(X).sample(100, 0)
-    yield from critic_rows("boston", net, hierarchical_rbf(13), X_measured, 128, quick)
+    yield from critic_rows("boston", net, as_target(softplus_rbf), X_measured, 128, quick)
 
 
 def toy_rows(quick: bool) -> Iterator[Row]:
@@ -165,9 +185,11 @@ def toy_rows(quick: bool) -> Iterator[Row]:
     if not quick:
         long = Energy(n_steps=500, n_functions=256)
         cases["per parameter"] = (GaussianPrior.per_parameter(net), long)
-        cases["GPi-H"] = (HierarchicalPrior.per_layer(net, 3.0, 3.0), long)
+        cases["GPi-H"] = (HierarchicalPrior.per_layer(net, 4.0, 4.0), long)
+    yardstick = Yardstick.draw(target, grid, 200)
+    yield Row("prior matching", "target again", "toy M=200", 0.0, 1.0, distance(yardstick, target))
     for form, (prior, energy) in cases.items():
-        yield fit_row(form, "toy M=200", prior, target, grid, ["moments", energy], 200,
+        yield fit_row(form, "toy M=200", prior, target, grid, ["moments", energy], yardstick,
                       n_measurement=40, patience=10)  # fmt: skip
     yield from critic_rows("toy", net, target, grid.points, 512, quick)
 

@@ -38,7 +38,9 @@ DISTANCES = {
     "energy_distance": "energy distance",
     "sliced_w1": "sliced $W_1$",
     "bures_w2": "Bures-$W_2$ a point",
+    "class_energy_distance": "energy distance of\nclass probabilities",
 }
+"""Those that a study has, by their column."""
 STATISTICS = ("marginal_variance", "excess_kurtosis", "correlation_length")
 LABELS = {
     TARGET: "GP",
@@ -65,11 +67,12 @@ def render(
     distances["verdict"] = verdicts(distances, wanted.at_most, wanted.at_most_half_of)
     last = distances.loc[distances.groupby(["data", "label"], observed=True)["n"].idxmax()]
     files: list[Path] = []
-    drawn = good[good["functions"].notna()] if "functions" in good else good.iloc[:0]
-    if len(drawn):
-        kept = drawn.loc[drawn.groupby(["data", "label"], observed=True)["n"].idxmax()]
-        figure = functions_figure(kept, study.title)
-        files += save(figure, long(kept), folder, f"{profile}-functions", stamp)
+    for column, stem in (("functions", "functions"), ("class_functions", "classes")):
+        drawn = good[good[column].notna()] if column in good else good.iloc[:0]
+        if len(drawn):
+            kept = drawn.loc[drawn.groupby(["data", "label"], observed=True)["n"].idxmax()]
+            figure = functions_figure(kept, study.title, column)
+            files += save(figure, long(kept, column), folder, f"{profile}-{stem}", stamp)
     files += save(distances_figure(last, study.title), last, folder, f"{profile}-distances", stamp)
     if len(wanted.steps) > 1:
         figure = seconds_figure(distances, study.title)
@@ -113,7 +116,7 @@ def summarised(table: pd.DataFrame, n_repeats: int) -> pd.DataFrame:
             "replicates": len(group),
             "seconds": group["seconds"].mean(),
         }
-        for name in DISTANCES:
+        for name in measured(table):
             mean, error, reach = _interval(group[name], group[f"{name}_error"], n_repeats)
             row |= {name: mean, f"{name}_error": error}
             row |= {f"{name}_low": mean - reach, f"{name}_high": mean + reach}
@@ -126,6 +129,11 @@ def summarised(table: pd.DataFrame, n_repeats: int) -> pd.DataFrame:
         rows.append(row)
     order = pd.CategoricalDtype(table["label"].cat.categories, ordered=True)
     return pd.DataFrame(rows).astype({"label": order})
+
+
+def measured(table: pd.DataFrame) -> dict[str, str]:
+    """The part of `DISTANCES` that a table has."""
+    return {name: words for name, words in DISTANCES.items() if name in table}
 
 
 def verdicts(
@@ -167,13 +175,15 @@ def judge(low: float, high: float, bound: str) -> str:
     return f"above {bound}" if low > 0 else f"inconclusive ({bound})"
 
 
-def functions_figure(table: pd.DataFrame, title: str) -> Figure:
+def functions_figure(table: pd.DataFrame, title: str, column: str = "functions") -> Figure:
     """Functions of every arm along a line: a row a data set; many arms of one in rows of five.
 
     Parameters
     ----------
     table : DataFrame
-        A row an arm and data set, with ``position`` and ``functions``.
+        A row an arm and data set, with ``position`` and the column.
+    column : {"functions", "class_functions"}
+        Function values, or probabilities of the first class.
     """
     from matplotlib.figure import Figure
 
@@ -190,13 +200,14 @@ def functions_figure(table: pd.DataFrame, title: str) -> Figure:
         for row in table.to_dict("records"):
             ax = panels[row["data"], row["label"]]
             ax.set_visible(True)
-            for i, values in enumerate(json.loads(row["functions"])):
+            for i, values in enumerate(json.loads(row[column])):
                 ax.plot(json.loads(row["position"]), values, color=COLOURS[i], lw=0.9)
             reach = 4.5 * math.sqrt(row["marginal_variance_target"])
-            ax.set_ylim(-reach, reach)
+            ax.set_ylim(*((-reach, reach) if column == "functions" else (-0.02, 1.02)))
             ax.set_title(_label(row["label"]))
         for first, name in zip(axes[:, 0], names if len(names) > 1 else [""] * n_rows, strict=True):
-            first.set_ylabel(f"{name}\nf(x)" if name else "f(x)")
+            words = "f(x)" if column == "functions" else "P(first class | x)"
+            first.set_ylabel(f"{name}\n{words}" if name else words)
         figure.supxlabel("position x on a line through the inputs (standard deviations)", size=9)
         figure.suptitle(title, fontsize=11)
     return figure
@@ -219,12 +230,12 @@ def distances_figure(distances: pd.DataFrame, title: str) -> Figure:
         for data, label in zip(shown["data"], shown["label"], strict=True)
     ]
     with style():
-        figure = Figure(figsize=(8.2, 0.26 * len(shown) + 1.5))
-        for ax, (name, words) in zip(
-            figure.subplots(1, len(DISTANCES), sharey=True), DISTANCES.items(), strict=True
-        ):
+        kinds = measured(shown)
+        figure = Figure(figsize=(2.2 * len(kinds) + 1.6, 0.26 * len(shown) + 1.5))
+        axes = figure.subplots(1, len(kinds), sharey=True)
+        for ax, (name, words) in zip(axes, kinds.items(), strict=True):
             _draw_distances(ax, shown, name)
-            ax.set_xlabel(f"{words}\n(output units)")
+            ax.set_xlabel(words if name.startswith("class") else f"{words}\n(output units)")
         figure.axes[0].set_yticks(range(len(shown)), names)
         figure.axes[0].invert_yaxis()
         figure.legend(
@@ -249,13 +260,13 @@ def seconds_figure(distances: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def long(table: pd.DataFrame) -> pd.DataFrame:
+def long(table: pd.DataFrame, column: str = "functions") -> pd.DataFrame:
     """The functions that are drawn, a row a point."""
     rows = []
     for row in table.to_dict("records"):
         keys = {name: row[name] for name in ("data", "label", "n")}
         position = json.loads(row["position"])
-        for i, values in enumerate(json.loads(row["functions"])):
+        for i, values in enumerate(json.loads(row[column])):
             rows += [
                 {**keys, "function": i, "x": x, "f": f}
                 for x, f in zip(position, values, strict=True)

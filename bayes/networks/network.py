@@ -132,7 +132,7 @@ class BayesianNetwork:
         return stack
 
     def unflatten(self, weights: Tensor) -> dict[str, Tensor]:
-        """Parameters by name, (..., *shape), of flat weights (..., P)."""
+        """Parameters by name, ``(..., *shape)``, of flat weights (..., P)."""
         parts = weights.split(self._sizes, dim=-1)
         return {b.name: p.unflatten(-1, b.shape) for b, p in zip(self.blocks, parts, strict=True)}
 

@@ -28,6 +28,9 @@ from .base import Prior
 from .gaussian import standard_normal
 from .groups import group_index
 
+LEAST_SHAPE = 0.5
+"""Up to it functions have no mean size, and hence no energy distance to anything."""
+
 SMALLEST = 1e-20
 """Of a Gamma draw over its rate: scales beyond 1e10 would overflow float32 downstream."""
 
@@ -41,12 +44,14 @@ class HierarchicalPrior(Prior):
     by : {"layer", "ard", "parameter"}
         Which weights share a precision, see `group_index`.
     shape, rate : float
-        Of every Gamma law to start with. The weights' variance is finite if shape > 1.
+        Of every Gamma law to start with; shape > 1/2. Weights have a variance if shape > 1, a
+        kurtosis if shape > 2.
 
     Attributes
     ----------
-    log_shape, log_scale : torch.nn.Parameter
-        (G,); the rate is shape * scale^2, and scale that of a weight's marginal t law.
+    log_excess, log_scale : torch.nn.Parameter
+        (G,) logarithms of shape - 1/2 and of the scale of a weight's marginal t law; the rate is
+        shape * scale^2.
     group_names : tuple of str
 
     Examples
@@ -75,8 +80,8 @@ class HierarchicalPrior(Prior):
         self.register_buffer("_group", index, persistent=False)
         self.register_buffer("_size", torch.bincount(index).double(), persistent=False)
         start = torch.ones(len(self.group_names), dtype=torch.float64)
-        self.log_shape = nn.Parameter(
-            start * math.log(check_real("shape", shape, low=0.0, strict=True))
+        self.log_excess = nn.Parameter(
+            start * math.log(check_real("shape", shape, low=LEAST_SHAPE, strict=True) - LEAST_SHAPE)
         )
         ratio = check_real("rate", rate, low=0.0, strict=True) / shape
         self.log_scale = nn.Parameter(start * 0.5 * math.log(ratio))
@@ -96,12 +101,12 @@ class HierarchicalPrior(Prior):
     @property
     def shape(self) -> Tensor:
         """(G,) shapes a."""
-        return self.log_shape.exp()
+        return LEAST_SHAPE + self.log_excess.exp()
 
     @property
     def rate(self) -> Tensor:
         """(G,) rates r."""
-        return (self.log_shape + 2 * self.log_scale).exp()
+        return self.shape * (2 * self.log_scale).exp()
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class PriorReport:
         (T,) along a straight line through the inputs: the input itself for one feature, else the
         distance from the line's start.
     prior_functions, target_functions : ndarray
-        (8, T) values along it, of the first output.
+        (8, T) values along it, of the first output, after the link.
     """
 
     table: pd.DataFrame
@@ -90,6 +90,7 @@ def report(
     n_functions: int = 2000,
     n_measurement: int = 100,
     n_repeats: int = 5,
+    link: Callable[[Tensor], Tensor] | None = None,
     random_state: Any = None,
 ) -> PriorReport:
     """Measure how well a prior matches a target.
@@ -107,6 +108,9 @@ def report(
         M, points in a measurement set.
     n_repeats : int
         Fresh measurement sets and draws, from which standard errors come; at least 2.
+    link : callable, optional
+        Applied to the functions (n, N, n_outputs) of both before they are compared, such as
+        `class_probabilities`.
     random_state : int, torch.Generator, numpy Generator or None
 
     Returns
@@ -128,13 +132,16 @@ def report(
     check_int("n_functions", n_functions, 2)
     check_int("n_repeats", n_repeats, 2)
     check_int("n_measurement", n_measurement, 2)
+    link = link or (lambda f: f)
     needed = 8 * max(n_measurement**2, n_measurement * n_functions) * 3
     check_memory("n_measurement", n_measurement, needed)
     rows: list[dict[str, tuple[float, float]]] = []
     for _ in range(n_repeats):
         X = measurement.sample(n_measurement, generator)
-        ours = prior.sample_functions(X, n_functions, generator).double()
-        theirs, again = (target.sample_functions(X, n_functions, generator) for _ in range(2))
+        # from a seed of its own: inputs and the target's functions are the same for every prior
+        own = int(torch.randint(2**31, (), generator=generator))
+        ours = link(prior.sample_functions(X, n_functions, own).double())
+        theirs, again = (link(target.sample_functions(X, n_functions, generator)) for _ in range(2))
         seed = int(torch.randint(2**31, (), generator=generator))
         row = {
             name: (distance(ours, theirs, seed), distance(again, theirs, seed))
@@ -149,9 +156,20 @@ def report(
     return PriorReport(
         _table(rows),
         position.numpy(),
-        prior.sample_functions(line, N_LINES, generator)[..., 0].numpy(),
-        target.sample_functions(line, N_LINES, generator)[..., 0].numpy(),
+        link(prior.sample_functions(line, N_LINES, generator))[..., 0].numpy(),
+        link(target.sample_functions(line, N_LINES, generator))[..., 0].numpy(),
     )
+
+
+def class_probabilities(logits: Tensor) -> Tensor:
+    """Class probabilities (..., C) of a classifier's logits (..., C): their softmax.
+
+    Examples
+    --------
+    >>> class_probabilities(torch.zeros(2))
+    tensor([0.5000, 0.5000])
+    """
+    return logits.softmax(-1)
 
 
 def _bures_w2(f: Tensor, g: Tensor, seed: int) -> float:

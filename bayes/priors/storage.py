@@ -14,7 +14,7 @@ from ..storage import StorageError, read, write
 if TYPE_CHECKING:
     from .base import Prior
 
-KIND, VERSION = "functional prior", 1
+KIND, VERSION = "functional prior", 2
 
 
 def save_prior(prior: Prior, path: str | Path, about: Mapping[str, Any] | None = None) -> Path:

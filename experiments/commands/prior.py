@@ -70,7 +70,7 @@ class MethodOption(StrEnum):
     wasserstein = "wasserstein"
 
 
-_START: dict[str, Any] = {"hierarchical": {"shape": 2.0, "rate": 2.0}}  # weights have a variance
+_START: dict[str, Any] = {"hierarchical": {"shape": 4.0, "rate": 4.0}}  # weights have a kurtosis
 
 _Data = Annotated[Path, typer.Option(help="CSV file of numbers, with a header.")]
 

@@ -5,8 +5,9 @@ number of steps of the last method, 0 for a prior that is not matched. Beside th
 stands "gp", the target itself. A row holds `bayes.priors.report` at fresh measurement sets, drawn
 alike for all arms of a replicate: each distance with its floor (``*_target``, between target and
 itself), each statistic with the target's, all with standard errors over the repetitions; and, in
-replicate 0, some functions along a line. `seconds` is the fit's process CPU time, imports apart.
-Data that are not part of the project are known by their hash.
+replicate 0, some functions along a line; where functions are a classifier's logits, the same of the
+class probabilities (``class_*``). `seconds` is the fit's process CPU time, imports apart. Data that
+are not part of the project are known by their hash.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ class ArmSetting(SettingModel):
     family: Literal["gaussian", "hierarchical", "student_t", "flow"]
     by: Literal["layer", "ard", "parameter"] = "layer"
     shape: float = Field(
-        default=2.0, gt=0, description="of the precisions of hierarchical, and their rate"
+        default=4.0, gt=0.5, description="of the precisions of hierarchical, and their rate"
     )
     methods: tuple[MethodSetting, ...] = ()
 
@@ -124,6 +125,9 @@ class ArmSetting(SettingModel):
 class EvaluationSetting(SettingModel):
     """Of `bayes.priors.report`."""
 
+    class_probabilities: bool = Field(
+        default=False, description="compare the softmax of the functions too"
+    )
     n_functions: int = Field(default=1000, ge=2)
     n_measurement: int = Field(default=100, ge=2)
     n_repeats: int = Field(default=5, ge=2)
@@ -167,7 +171,7 @@ class FunctionalPrior:
     """See the module's docstring."""
 
     name = "functional_prior"
-    revision = 1
+    revision = 2
     Setting = FunctionalPriorSetting
     Profile = FunctionalPriorProfile
 
@@ -210,7 +214,7 @@ class FunctionalPrior:
 
         from bayes.priors import as_network, fixed_gaussian
         from bayes.priors.measurement import Grid, as_measurement
-        from bayes.priors.report import line_through
+        from bayes.priors.report import class_probabilities, line_through
 
         (cell,), setting = batch.cells, study.setting
         name, arm = labelled(setting)[cell.arm]
@@ -232,13 +236,21 @@ class FunctionalPrior:
                 prior, row["seconds"] = timed_fit(prior, target, measurement, methods, **options)
                 row["status_of_fit"] = "; ".join(prior.fit_.status)
         seed = study.seed_of(0, cell.replicate, "evaluation", bits=32)
-        found = prior.report(target, measurement, random_state=seed, **dict(setting.evaluation))
+        options = dict(setting.evaluation) | {"random_state": seed}
+        of_classes = options.pop("class_probabilities")
+        found = prior.report(target, measurement, **options)
         row |= columns(found.table, of_target=arm is None)
+        if of_classes:
+            found = prior.report(target, measurement, link=class_probabilities, **options)
+            ours = columns(found.table, of_target=arm is None)
+            row |= {f"class_{name}": value for name, value in ours.items()}
         if cell.replicate == 0:
             line, position = line_through(X)
             drawn = target if arm is None else prior
-            functions = drawn.sample_functions(line, N_LINES, seed)[..., 0]
-            row["position"], row["functions"] = _text(position), _text(functions)
+            functions = drawn.sample_functions(line, N_LINES, seed)
+            row["position"], row["functions"] = _text(position), _text(functions[..., 0])
+            if of_classes:
+                row["class_functions"] = _text(class_probabilities(functions)[..., 0])
         return [row]
 
 

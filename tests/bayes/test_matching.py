@@ -1,8 +1,10 @@
 """Matching: every method comes closer on held-out inputs; runs resume bit by bit."""
 
 import copy
+from types import SimpleNamespace
 
 import gpytorch
+import numpy as np
 import pytest
 import torch
 
@@ -16,9 +18,11 @@ from bayes.priors import (
     fit_functional_prior,
     hierarchical_rbf,
 )
+from bayes.priors.energy import energy_distance
 from bayes.priors.matching import (
     Bures,
     Energy,
+    Method,
     Moments,
     Sinkhorn,
     Sliced,
@@ -26,7 +30,9 @@ from bayes.priors.matching import (
 )
 from bayes.priors.matching.critic import Critic
 from bayes.priors.matching.methods import resolve
+from bayes.priors.matching.run import Judge, cosine
 from bayes.priors.matching.wasserstein import principal_directions
+from bayes.priors.targets import as_target
 
 NET = MLP(1, [20], 1)
 GRID = Grid(-3, 3, 60)
@@ -152,6 +158,45 @@ def test_a_checkpoint_of_another_fit_is_refused(tmp_path):
         fit(GaussianPrior.per_layer(NET), Moments(n_steps=3), checkpoint=tmp_path / "fit")
     with pytest.raises(ValueError, match="another settings"):
         fit(GaussianPrior.ard(NET), Moments(n_steps=2), checkpoint=tmp_path / "fit")
+    older = (tmp_path / "fit").read_bytes().replace(b'"version":"2"', b'"version":"1"')
+    (tmp_path / "older").write_bytes(older)
+    with pytest.raises(
+        ValueError, match=r"version 1; this library reads version 2\. Make it again"
+    ):
+        fit(GaussianPrior.per_layer(NET), Moments(n_steps=2), checkpoint=tmp_path / "older")
+
+
+def test_a_check_judges_the_average_of_the_steps():
+    """Under a constant gradient Adam's steps are the learning rates themselves, so that the average
+    of the parameters over ten steps is known. Control: where the descent ended is another place."""
+
+    class Upwards(Method):
+        name = "upwards"
+
+        def loss(self, prior, target, X, generator):
+            return -prior.log_scale.sum()
+
+    fitted = fit(GaussianPrior.per_layer(NET), Upwards(n_steps=10, learning_rate=0.1))
+    path = np.cumsum([cosine(0.1, k, 10) for k in range(1, 11)])
+    assert fitted.fit_.best.step == 10
+    assert torch.allclose(fitted.log_scale, torch.full((4,), path.mean()).double(), rtol=1e-6)
+    assert path[-1] > 1.3 * path.mean()
+
+
+def test_a_check_is_the_energy_distance():
+    """In float32, against float64; functions of another seed are the control."""
+    prior, generator = GaussianPrior.per_layer(NET), torch.Generator().manual_seed(0)
+    run = SimpleNamespace(
+        measurement=GRID, target=as_target(KERNEL), n_measurement=20, generator=generator
+    )
+    judge = Judge.draw(run)
+
+    def exact(seed):
+        f = prior.sample_functions(judge.X, 1024, seed).flatten(1)
+        return float(energy_distance(f, judge.target.double()))
+
+    assert judge.energy_distance(prior) == pytest.approx(exact(judge.seed), abs=1e-4)
+    assert judge.energy_distance(prior) != pytest.approx(exact(judge.seed + 1), abs=1e-4)
 
 
 def test_patience_ends_a_fit_early():

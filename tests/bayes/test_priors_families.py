@@ -106,7 +106,7 @@ def test_density_agrees_with_samples(prior):
 def test_reparametrised_draws_are_differentiable(prior):
     """d/dpsi of a draw against central differences, with the noise held fixed by the seed. Gamma
     draws by rejection are not continuous in their shape: theirs is tested by moments below."""
-    parameters = [p for n, p in prior.named_parameters() if n not in ("log_shape", "log_excess")]
+    parameters = [p for n, p in prior.named_parameters() if n != "log_excess"]
     direction = torch.randn(
         NET.n_weights, generator=torch.Generator().manual_seed(1), dtype=torch.float64
     )
@@ -132,7 +132,7 @@ def test_gradient_through_gamma_draws(name):
     """E |w_0| differs between shapes; its derivative by reparametrised draws (200,000) and by
     quadrature of the marginal t agree within 5 standard errors (false alarm 6e-7)."""
     prior = PRIORS[name]()
-    which = prior.log_shape if name == "hierarchical" else prior.log_excess
+    which = prior.log_excess
     blocks = torch.stack(
         [
             torch.autograd.grad(prior.rsample(10_000, k)[:, :6].abs().mean(), which)[0][0]
@@ -142,7 +142,7 @@ def test_gradient_through_gamma_draws(name):
 
     def expected(raw):
         if name == "hierarchical":
-            df, scale = 2 * math.exp(raw), math.exp(float(prior.log_scale[0].detach()))
+            df, scale = 1 + 2 * math.exp(raw), math.exp(float(prior.log_scale[0].detach()))
         else:
             df, scale = 2 + math.exp(raw), math.exp(float(prior.log_scale[0].detach()))
         return 2 * scale * integrate.quad(lambda x: x * stats.t.pdf(x, df), 0, np.inf)[0]
@@ -218,7 +218,7 @@ def test_scales_are_fresh_for_every_function():
     net = MLP(1, [100], 1, activation="erf")
     prior = HierarchicalPrior.per_layer(net, shape=6.0, rate=6.0)
     with torch.no_grad():  # all scales but the output weights' nearly fixed
-        prior.log_shape[[0, 1]] = math.log(1e6)
+        prior.log_excess[[0, 1]] = math.log(1e6)
         prior.log_scale[3] = math.log(1e-6)
     X = torch.tensor([[0.7]], dtype=torch.float64)
     f = prior.sample_functions(X, 10_000, 0)[:, 0, 0]
@@ -341,12 +341,12 @@ def test_files_that_cannot_be_read(tmp_path):
     write(tmp_path / "other", "forecaster", 1, {}, {"a": torch.zeros(1)})
     with pytest.raises(ValueError, match="must hold a functional prior; got 'forecaster'"):
         load_prior(tmp_path / "other", NET)
-    raw = path.read_bytes().replace(b'"version":"1"', b'"version":"9"')
+    raw = path.read_bytes().replace(b'"version":"2"', b'"version":"9"')
     (tmp_path / "newer").write_bytes(raw)
-    with pytest.raises(ValueError, match="version 9; this library reads version 1"):
+    with pytest.raises(ValueError, match="version 9; this library reads version 2"):
         load_prior(tmp_path / "newer", NET)
     header = {"family": "gamma", "settings": {}, "net": NET.signature()}
-    write(tmp_path / "family", "functional prior", 1, json.loads(json.dumps(header)), {})
+    write(tmp_path / "family", "functional prior", 2, json.loads(json.dumps(header)), {})
     with pytest.raises(ValueError, match="'gamma'; known are"):
         load_prior(tmp_path / "family", NET)
     assert set(FAMILIES) == {"gaussian", "hierarchical", "flow", "student_t"}
@@ -386,6 +386,8 @@ def test_bad_parameters():
         GaussianPrior.per_layer(NET, scale=0.0)
     with pytest.raises(ValueError, match="'df'"):
         StudentTPrior.per_layer(NET, df=2.0)
+    with pytest.raises(ValueError, match=r"'shape'.*\(0\.5"):
+        HierarchicalPrior.per_layer(NET, shape=0.5)
     with pytest.raises(ValueError, match="'n' parameter"):
         GaussianPrior.per_layer(NET).sample(0)
     with pytest.raises(ValueError, match="'random_state'"):

@@ -11,7 +11,12 @@ import torch
 from bayes.networks import MLP
 from bayes.priors import Grid, fixed_gaussian
 from bayes.priors.base import Prior
-from bayes.priors.report import correlation_length, excess_kurtosis, marginal_variance
+from bayes.priors.report import (
+    class_probabilities,
+    correlation_length,
+    excess_kurtosis,
+    marginal_variance,
+)
 
 KERNEL = gpytorch.kernels.RBFKernel()
 KERNEL.lengthscale = 0.5
@@ -87,6 +92,23 @@ def test_plot_and_text():
     ):
         assert np.array_equal(np.stack([line.get_ydata() for line in ax.lines]), functions)
     assert "energy distance" in str(found)
+
+
+def test_class_probabilities():
+    """Two logits with the same process: their probabilities have mean 1/2 and, however large the
+    logits, a variance of at most 1/4; the logits' own is far larger. Control: the report without
+    the link."""
+    prior = fixed_gaussian(MLP(1, [10], 2))
+    kernel = gpytorch.kernels.ScaleKernel(KERNEL)
+    kernel.outputscale = 100.0
+    options = {"n_functions": 100, "n_measurement": 10, "n_repeats": 2, "random_state": 3}
+    linked = prior.report(kernel, GRID, link=class_probabilities, **options)
+    assert 0.2 < linked["marginal variance"].target < 0.25
+    assert linked.target_functions.min() >= 0
+    assert linked.target_functions.max() <= 1
+    plain = prior.report(kernel, GRID, **options)
+    assert plain["marginal variance"].target > 50
+    assert linked["energy distance"].prior < plain["energy distance"].prior
 
 
 def test_the_same_seed_reports_the_same():

@@ -85,11 +85,14 @@ def test_a_row_is_a_pure_function_of_the_cell():
 
 
 def test_arms_are_judged_at_the_same_points_and_by_the_report():
-    """The target's columns are those of the report; only its own arm has them on both sides."""
-    study = small()
-    target, fg = run(study, "gp"), run(study, "fg")
+    """The target's columns are those of the report, the same for families that draw more or fewer
+    numbers; only its own arm has them on both sides."""
+    study = small(arms={"fg": {"family": "gaussian"}, "fh": {"family": "hierarchical"}})
+    target, fg, fh = (run(study, arm) for arm in ("gp", "fg", "fh"))
     assert target["energy_distance"] == fg["energy_distance_target"]
     assert target["marginal_variance"] == fg["marginal_variance_target"]
+    assert fh["energy_distance_target"] == fg["energy_distance_target"]
+    assert fh["energy_distance"] != fg["energy_distance"]
     assert abs(fg["marginal_variance"] - fg["marginal_variance_target"]) > 0.1
     assert fg["seconds"] == 0
     assert fg["data_sha256"] == target["data_sha256"]
@@ -114,6 +117,29 @@ def test_images():
         arms={"gpi-nf": {"family": "flow", "methods": [{"name": "energy", "n_functions": 8}]}},
     )
     assert np.isfinite(run(study, "gpi-nf", 1)["sliced_w1"])
+
+
+def test_class_probabilities_stand_beside_the_logits():
+    study = small(
+        network={"hidden": [8], "n_outputs": 2},
+        evaluation={
+            "class_probabilities": True, "n_functions": 60, "n_measurement": 12, "n_repeats": 3
+        },
+        arms={"fg": {"family": "gaussian"}},
+    )  # fmt: skip
+    rows = [run(study, arm) for arm in ("gp", "fg")]
+    for row in rows:
+        probabilities = np.array(json.loads(row["class_functions"]))
+        assert probabilities.min() >= 0
+        assert probabilities.max() <= 1
+        assert row["class_marginal_variance_target"] < row["marginal_variance_target"]
+    assert not any(name.startswith("class_") for name in run(small(), "fg"))  # control
+    table = pd.DataFrame([{"arm": a, "n": 0, "replicate": 0} | r for a, r in zip(
+        ("gp", "fg"), rows, strict=True)])  # fmt: skip
+    named = figure.named(table, ["fg"])
+    assert "class_energy_distance" in figure.measured(figure.summarised(named, 3))
+    drawn = figure.functions_figure(named, "t", "class_functions")
+    assert all(ax.get_ylim() == (-0.02, 1.02) for ax in drawn.axes)
 
 
 def test_data_that_are_missing_or_others_are_refused(monkeypatch, tmp_path):

@@ -13,7 +13,7 @@ from ...storage import StorageError, group, members, read, write
 if TYPE_CHECKING:
     from .run import Judge, State
 
-KIND, VERSION = "checkpoint of a prior's fit", 1
+KIND, VERSION = "checkpoint of a prior's fit", 2
 _GROUPS = ("best", "parameters", "moments")
 
 

@@ -51,7 +51,7 @@ class Critic:
             uniform(width, width),
         ]
         self.squares = [torch.full_like(p, 1e-10) for p in self.parameters]
-        self._work = torch.empty(0)
+        self._work: list[Tensor] = []
 
     def __call__(self, x: Tensor) -> Tensor:
         """phi (n,) at x (n, M), differentiable in x."""
@@ -86,41 +86,43 @@ class Critic:
         """
         w1, b1, w2, b2, v = self.parameters
         n, m = len(f), len(epsilon)
-        ours, theirs, between = slice(n), slice(n, 2 * n), slice(2 * n, None)
-        pairs = slice(first, first + m)
-        x = torch.cat([f, g, torch.lerp(g[pairs], f[pairs], epsilon)])
-        a, h1, s1, h2, s2 = self._buffers(x)
-        torch.addmm(b1, x[: 2 * n], w1.mT, out=a[: 2 * n])
+        pairs, both, ours, theirs = slice(first, first + m), slice(2 * n), slice(n), slice(n, 2 * n)
+        between, every, last = slice(2 * n, 2 * n + m), slice(2 * n + m), slice(2 * n + m, None)
+        x, a, h1, s1, h2, s2 = self._buffers(f, 2 * (n + m))
+        torch.cat([f, g], out=x[both])
+        torch.lerp(g[pairs], f[pairs], epsilon, out=x[between])
+        torch.addmm(b1, x[both], w1.mT, out=a[both])
         torch.lerp(a[theirs][pairs], a[ours][pairs], epsilon, out=a[between])
-        _softplus(a, h1, s1)
-        _softplus(torch.addmm(b2, h1, w2.mT, out=a), h2, s2)
+        _softplus(a[every], h1[every], s1[every])
+        _softplus(torch.addmm(b2, h1[every], w2.mT, out=a[every]), h2[every], s2[every])
 
-        u2 = s2[between] * v  # the slope at the m points between, from the output down
-        p1 = u2 @ w2
-        u1 = p1 * s1[between]
+        u2 = torch.mul(s2[between], v, out=s2[last])  # the slope between, from the output down
+        u1 = torch.mul(u2 @ w2, s1[between], out=a[last])
         slope = u1 @ w1
         inverse = slope.square().sum(1, keepdim=True).rsqrt()
-        d_slope = slope * (inverse - 1).mul_(2 * penalty / m)
+        d_slope = torch.mul(slope, (inverse - 1).mul_(2 * penalty / m), out=x[last])
 
         d_u1 = d_slope @ w1.mT
-        d_p1 = d_u1 * s1[between]
+        d_p1 = torch.mul(d_u1, s1[between], out=h1[last])
         d_u2 = d_p1 @ w2.mT
         d_v = h2[ours].mean(0) - h2[theirs].mean(0) + (d_u2 * s2[between]).sum(0)
-        d_a2 = s2
-        d_a2[between] *= d_u2.mul_(v).mul_(1 - s2[between])
-        d_a2[ours] *= v / n
-        d_a2[theirs] *= -v / n
-        d_a1 = torch.mm(d_a2, w2, out=a).mul_(s1)
-        d_a1[between] += d_u1.mul_(u1).mul_(1 - s1[between])
-        d_w1 = torch.addmm(u1.mT @ d_slope, d_a1.mT, x)
-        d_w2 = torch.addmm(u2.mT @ d_p1, d_a2.mT, h1)
-        return [d_w1, d_a1.sum(0), d_w2, d_a2.sum(0), d_v]
+        s2[between].mul_(d_u2.mul_(v).mul_(1 - s2[between]))  # from here on d_a2
+        s2[ours].mul_(v / n)
+        s2[theirs].mul_(-v / n)
+        torch.mm(s2[every], w2, out=a[every]).mul_(s1[every])  # and d_a1
+        a[between].add_(d_u1.mul_(u1).mul_(1 - s1[between]))
+        return [a.mT @ x, a[every].sum(0), s2.mT @ h1, s2[every].sum(0), d_v]
 
-    def _buffers(self, x: Tensor) -> Tensor:
-        """(5, n, width), the same at every step: fresh ones cost more than what is put in them."""
-        shape = (5, len(x), len(self.parameters[1]))
-        if self._work.shape != shape or self._work.dtype != x.dtype:
-            self._work = x.new_empty(shape)
+    def _buffers(self, f: Tensor, n_rows: int) -> list[Tensor]:
+        """One (n_rows, M) and five (n_rows, width), the same at every step: fresh ones cost more
+        than what is put in them.
+
+        The last m rows hold the slope's part of the products that are a weight's derivative, beside
+        the values' part above, so that each is one product.
+        """
+        shapes = [(n_rows, f.shape[1])] + 5 * [(n_rows, len(self.parameters[1]))]
+        if not self._work or self._work[0].shape != shapes[0] or self._work[0].dtype != f.dtype:
+            self._work = [f.new_empty(shape) for shape in shapes]
         return self._work
 
 

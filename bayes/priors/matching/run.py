@@ -21,8 +21,9 @@ from ..targets import FunctionTarget
 from .checkpoint import read_checkpoint, write_checkpoint
 from .method import Method
 
-N_HELD_OUT = 512
-"""Functions of each in a check."""
+N_HELD_OUT = 1024
+"""Functions of each in a check. Between close laws the error of an energy distance falls as one
+over their number, not as one over its root."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Progress:
     step : int
         Steps taken with this method.
     held_out : float
-        Energy distance of 512 functions of prior and target at inputs never trained on.
+        Energy distance of 1024 functions of prior and target at inputs never trained on, under the
+        parameters averaged over the steps since the check before.
     seconds : float
         Process CPU time since the fit began.
     """
@@ -57,7 +59,11 @@ class FitRecord:
 
 @dataclass
 class State:
-    """Where a fit stands; ``moments`` are Adam's, by parameter."""
+    """Where a fit stands; ``moments`` are Adam's, by parameter.
+
+    ``best`` are averages over the steps between two checks (Polyak and Juditsky, 1992), which are
+    free of most of the steps' noise; ``parameters`` are where the descent is.
+    """
 
     stage: int
     step: int
@@ -96,10 +102,9 @@ class Run:
         else:
             self.judge = Judge.draw(self)
             state = State(0, 0, 0, [], [], {}, self._parameters())
-            self._check(state, callback)
+            self._check(state, self._parameters(), callback)
         while state.stage < len(self.methods):
-            self._advance(state)
-            self._check(state, callback)
+            self._check(state, self._advance(state), callback)
             self._turn(state)
             if checkpoint is not None:
                 self._save(state, checkpoint)
@@ -108,11 +113,13 @@ class Run:
         self.prior.fit_ = FitRecord(tuple(state.checks), state.best_check, tuple(state.status))
         return self.prior
 
-    def _advance(self, state: State) -> None:
-        """Steps of Adam up to the next check."""
+    def _advance(self, state: State) -> dict[str, Tensor]:
+        """Steps of Adam up to the next check; the average of the parameters over them."""
         method = self.methods[state.stage]
         parameters = dict(self.prior.named_parameters())
-        for _ in range(min(self.check_every, method.n_steps - state.step)):
+        total = {name: torch.zeros_like(p) for name, p in self._parameters().items()}
+        n_steps = min(self.check_every, method.n_steps - state.step)
+        for _ in range(n_steps):
             X = self.measurement.sample(self.n_measurement, self.generator)
             loss = method.loss(self.prior, self.target, X, self.generator)
             if not bool(torch.isfinite(loss)):
@@ -126,18 +133,27 @@ class Run:
             for (name, parameter), gradient in zip(parameters.items(), gradients, strict=True):
                 if gradient is not None:
                     adam(name, parameter, gradient, rate, state)
+                total[name] += parameter.detach()
+        state.parameters = self._parameters()
+        return {name: value / n_steps for name, value in total.items()}
 
-    def _check(self, state: State, callback: Callable[[Progress], None] | None) -> None:
+    def _check(
+        self,
+        state: State,
+        average: dict[str, Tensor],
+        callback: Callable[[Progress], None] | None,
+    ) -> None:
         seconds = time.process_time() - self.began
         name = self.methods[state.stage].name
+        self._restore(average)
         held_out = self.judge.energy_distance(self.prior)
+        self._restore(state.parameters)
         progress = Progress(name, state.step, held_out, seconds)
         improved = not state.checks or held_out < state.best_check.held_out
         state.checks.append(progress)
         state.stale = 0 if improved else state.stale + 1
-        state.parameters = self._parameters()
         if improved:
-            state.best = state.parameters
+            state.best = average
         if callback is not None:
             callback(progress)
 

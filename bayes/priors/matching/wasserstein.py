@@ -46,7 +46,7 @@ class Wasserstein(Method):
     critic_learning_rate: float = 0.05
     width: int = 200
     penalty: float = 10.0
-    n_penalised: int = 32
+    n_penalised: int = 16
 
     name = "wasserstein"
 
