@@ -2,7 +2,7 @@ r"""Bias of samplers against the size of their step, a panel an arm of a `sample
 
 Points are biases with intervals of two standard errors. On the Gaussian target the line is the
 closed form; elsewhere it is :math:`b(\varepsilon) = b_0 + c\,\varepsilon^p` fitted with the stated
-order p. Verdicts at level 1e-3 an arm:
+order p, and the order seen is the p of :math:`c\,\varepsilon^p`. Verdicts at level 1e-3 an arm:
 
 ============ ======================================================================================
 consistent   biases are the closed form's (Bonferroni over steps); or b_0 is 0
@@ -68,7 +68,7 @@ def combined(table: pd.DataFrame) -> pd.DataFrame:
     groups = table.groupby(keys, sort=False)
     return groups.agg(
         bias=("bias", "mean"),
-        error=("error", lambda e: float(np.sqrt((e**2).sum()) / len(e))),
+        error=("standard_error", lambda e: float(np.sqrt((e**2).sum()) / len(e))),
         predicted=("predicted", "first"),
     ).reset_index()
 
@@ -85,14 +85,15 @@ def judged(biases: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         Columns arm, order, steps, deviation (of what is tested, in standard errors, the largest),
-        control (that of what is wrong on purpose), verdict, and intercept and slope of the line.
+        control (that of what is wrong on purpose), verdict, order_seen with order_error, its
+        standard error, and intercept and slope of the line.
     """
     from scipy.special import ndtri
 
     rows = []
     for arm, part in biases.groupby("arm", sort=False):
         b, error, order = part["bias"], part["error"], int(part["order"].iloc[0])
-        line = (np.nan, np.nan)
+        line = seen = (np.nan, np.nan)
         if part["predicted"].notna().all():
             theory = part["predicted"]
             deviation = float((abs(b - theory) / error).max())
@@ -104,6 +105,7 @@ def judged(biases: pd.DataFrame) -> pd.DataFrame:
             deviation = abs(line[0]) / spread
             control = abs(line[0] - float(b.mean())) / spread
             bound = -float(ndtri(LEVEL / 2))
+            seen = order_seen(part["step_size"].to_numpy(), b.to_numpy(), error.to_numpy())
         verdict = "consistent" if deviation < bound else "inconsistent"
         if verdict == "consistent" and control < bound:
             verdict = "inconclusive"
@@ -115,6 +117,8 @@ def judged(biases: pd.DataFrame) -> pd.DataFrame:
                 "deviation": deviation,
                 "control": control,
                 "verdict": verdict,
+                "order_seen": seen[0],
+                "order_error": seen[1],
                 "intercept": line[0],
                 "slope": line[1],
             }
@@ -148,6 +152,29 @@ def fitted(x: np.ndarray, y: Any, error: Any) -> tuple[tuple[float, float], floa
     covariance = np.linalg.inv(design.T * w @ design)
     intercept, slope = covariance @ (design.T * w @ np.asarray(y))
     return (round(float(intercept), 12), round(float(slope), 12)), float(covariance[0, 0] ** 0.5)
+
+
+def order_seen(steps: np.ndarray, biases: np.ndarray, errors: np.ndarray) -> tuple[float, float]:
+    """The power p of c step^p by weighted least squares, and its standard error; NaN unless biases
+    at two steps are beyond two standard errors.
+
+    Examples
+    --------
+    >>> steps = np.array([0.4, 0.2, 0.1])
+    >>> p, error = order_seen(steps, 3 * steps**2, np.full(3, 0.01))
+    >>> round(p, 6), round(error, 2)
+    (2.0, 0.11)
+    """
+    from scipy.optimize import curve_fit
+
+    if np.sum(np.abs(biases) > 2 * errors) < 2:
+        return np.nan, np.nan
+    scaled = steps / steps.max()
+    start = biases[scaled.argmax()], 1.5
+    (_, power), covariance = curve_fit(
+        lambda x, c, p: c * x**p, scaled, biases, start, errors, absolute_sigma=True
+    )
+    return float(power), float(covariance[1, 1] ** 0.5)
 
 
 def bias_figure(
@@ -207,5 +234,8 @@ def _draw(ax: Axes, part: pd.DataFrame, verdict: Any, curve: pd.DataFrame) -> No
         elinewidth=0.9,
         label="measured",
     )
-    ax.set_title(f"{verdict.arm}, order {verdict.order}", fontsize=8.5)
+    seen = ""
+    if np.isfinite(verdict.order_seen):
+        seen = rf" (seen: {verdict.order_seen:.2f} $\pm$ {verdict.order_error:.2f})"
+    ax.set_title(f"{verdict.arm}\norder {verdict.order}{seen}", fontsize=8)
     ax.margins(y=0.15)

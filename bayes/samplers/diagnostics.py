@@ -78,14 +78,15 @@ def ess(draws: Tensor, method: Literal["bulk", "mean", "tail"] = "bulk") -> Tens
 def temperatures(run: ChainDraws) -> TemperatureReport:
     """Kinetic and configurational temperature by block, over the chains kept.
 
-    The constant c of the configurational temperature is the chain's own mean, which takes most of
-    the Monte-Carlo error out and biases by one part in the effective sample size.
+    The constant c of the configurational temperature is `mean_of_others`. A chain's own mean would
+    make it too low by one part in its effective sample size, however small the step.
     """
     kept = run._some_kept()
     sums = run.moments
     count = sums.count[kept]
     product = sums.product[kept] / count
-    centred = product - sums.position[kept] / count * sums.gradient[kept] / count
+    centre = mean_of_others(sums.position[kept] / count)
+    centred = product - centre * sums.gradient[kept] / count
     kinetic = sums.kinetic[kept] / count if sums.has_kinetic else None
     blocks = {}
     for name, part in (run.names or {"all": slice(None)}).items():
@@ -97,6 +98,20 @@ def temperatures(run: ChainDraws) -> TemperatureReport:
             moving = _mean_and_error(kinetic[:, part])
         blocks[name] = BlockTemperature(*moving, at_rest, its_error)
     return TemperatureReport(run.temperature, blocks)
+
+
+def mean_of_others(
+    means: Tensor,  # (..., C, P)
+) -> Tensor:  # (..., C, P)
+    """For each chain the mean of the other chains' means; its own where there is one chain.
+
+    Examples
+    --------
+    >>> mean_of_others(torch.tensor([[1.0], [2.0], [6.0]])).flatten()
+    tensor([4.0000, 3.5000, 1.5000])
+    """
+    n_others = means.shape[-2] - 1
+    return (means.sum(-2, keepdim=True) - means) / n_others if n_others else means
 
 
 def diagnose(run: ChainDraws, *, parameters: bool = True) -> list[str]:

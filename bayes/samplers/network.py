@@ -83,7 +83,8 @@ def sample(
     Raises
     ------
     ValueError
-        If shapes disagree, labels are out of range, or the batch is larger than the data.
+        If shapes disagree, the prior is another network's, labels are out of range, or the batch
+        is larger than the data.
 
     Examples
     --------
@@ -100,6 +101,11 @@ def sample(
     torch.Size([20])
     """
     net = as_network(net)
+    if prior.net.n_weights != net.n_weights:
+        raise ValueError(
+            f"The 'prior' parameter must be over the weights of 'net', which has {net.n_weights}; "
+            f"got one over {prior.net.n_weights}."
+        )
     likelihood = Gaussian() if likelihood is None else likelihood
     X = as_inputs("X", X)
     y = likelihood.check(y, net.n_outputs, X)

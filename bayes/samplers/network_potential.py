@@ -5,8 +5,8 @@ r"""The potential of a network's weights.
                      - \log p(w) - \log p(\theta)
 
 for a batch b of B of the N observations, weights w and the likelihood's own parameters theta.
-Gradients of dense networks and Gaussian weights are written out; the rest is differentiated
-automatically.
+Gradients of dense networks and of Gaussian and hierarchical priors are written out; the rest is
+differentiated automatically.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from .backpropagation import stack_of
 from .likelihoods import Gaussian, Likelihood
 
 if TYPE_CHECKING:
-    from ..priors import Prior
+    from ..priors import HierarchicalPrior, Prior
+
+_HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
 class GaussianWeights(NamedTuple):
@@ -30,6 +32,40 @@ class GaussianWeights(NamedTuple):
 
     precision: Tensor  # (P,) or (C, P)
     log_scales: Tensor  # () or (C,), the sum over weights
+
+    def potential(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """-log p and its gradient at (C, P)."""
+        gradient = self.precision * weights
+        value = 0.5 * (gradient * weights).sum(1) + self.log_scales
+        return value + weights.shape[1] * _HALF_LOG_2PI, gradient
+
+
+class GroupedWeights:
+    """Groups of weights that share a precision with a Gamma(shape, rate) law: a
+    `HierarchicalPrior`, its parameters read once."""
+
+    def __init__(self, prior: HierarchicalPrior, like: Tensor) -> None:
+        from ..priors.groups import group_index
+
+        self.group = group_index(prior.net, prior.by)[0].to(like.device)  # (P,)
+        self.size = torch.bincount(self.group).to(like)  # (G,)
+        self.shape, self.rate = prior.shape.detach().to(like), prior.rate.detach().to(like)
+        total = self.shape + 0.5 * self.size
+        constant = torch.lgamma(self.shape) - torch.lgamma(total) - self.shape * self.rate.log()
+        self._constant = constant.sum() + self.size.sum() * _HALF_LOG_2PI
+
+    def conditional(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Shape (G,) and rate (C, G) of the precisions' Gamma laws given weights (C, P)."""
+        squares = weights.new_zeros(len(weights), len(self.size))
+        squares = squares.index_add(1, self.group, weights.square())
+        return self.shape + 0.5 * self.size, self.rate + 0.5 * squares
+
+    def potential(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """-log p, the precisions integrated out, and its gradient at (C, P)."""
+        shape, rate = self.conditional(weights)
+        mean_precision = shape / rate
+        value = (shape * rate.log()).sum(1) + self._constant
+        return value, mean_precision[:, self.group] * weights
 
 
 class NetworkPotential:
@@ -48,14 +84,16 @@ class NetworkPotential:
     def __init__(
         self, net: BayesianNetwork, prior: Prior, X: Tensor, y: Tensor, likelihood: Likelihood
     ) -> None:
-        from ..priors import GaussianPrior
+        from ..priors import GaussianPrior, HierarchicalPrior
 
         self.net, self.prior, self.X, self.y, self.likelihood = net, prior, X, y, likelihood
         self._stack = stack_of(net)
-        self._weights: GaussianWeights | None = None
+        self._weights: GaussianWeights | GroupedWeights | None = None
         if isinstance(prior, GaussianPrior):
             scale = prior.scale.detach().to(X)
             self._weights = GaussianWeights(scale.pow(-2), scale.log().sum())
+        elif isinstance(prior, HierarchicalPrior):
+            self._weights = GroupedWeights(prior, X)
         self._slope_of_prior = torch.func.grad(self._total_prior, has_aux=True)
         self._slopes_of_data = torch.func.grad(self._total, has_aux=True, argnums=(0, 1))
 
@@ -86,7 +124,7 @@ class NetworkPotential:
         weights: Tensor,
         extra: Tensor,
         batch: Tensor | None,
-        gaussian: GaussianWeights | None,  # the prior, if it is that
+        prior: GaussianWeights | GroupedWeights | None,  # None to differentiate its density
     ) -> tuple[Tensor, Tensor, Tensor]:
         """U but for log p(theta), its gradient in the weights, and the data's slope in theta."""
         X, y = self._rows(batch)
@@ -97,13 +135,11 @@ class NetworkPotential:
             outputs, tape = self._stack.forward(weights, X)
             values, output_slope, extra_slope = self.likelihood.with_slopes(outputs, y, extra)
             slope = self._stack.backward(tape, output_slope)
-        if gaussian is None:
+        if prior is None:
             prior_slope, log_prior = self._slope_of_prior(weights)
             value, gradient = -log_prior.to(weights), -prior_slope
         else:
-            gradient = gaussian.precision * weights
-            value = 0.5 * (gradient * weights).sum(1) + gaussian.log_scales
-            value = value + self.net.n_weights * _HALF_LOG_2PI
+            value, gradient = prior.potential(weights)
         factor = -len(self.X) / values.shape[1]
         return (
             torch.add(value, values.sum(1), alpha=factor),
@@ -131,46 +167,30 @@ class ConjugateNetworkPotential(NetworkPotential):
     then one for each precision of a `HierarchicalPrior`.
     """
 
-    def __init__(
-        self, net: BayesianNetwork, prior: Prior, X: Tensor, y: Tensor, likelihood: Likelihood
-    ) -> None:
-        from ..priors import HierarchicalPrior
-        from ..priors.groups import group_index
-
-        super().__init__(net, prior, X, y, likelihood)
-        self._hierarchical = isinstance(prior, HierarchicalPrior)
-        if isinstance(prior, HierarchicalPrior):
-            self._group = group_index(net, prior.by)[0].to(X.device)
-            self._shape = prior.shape.detach().to(X)
-            self._rate = prior.rate.detach().to(X)
-            self._size = torch.bincount(self._group).to(X)
-
     @property
     def n_prior_scales(self) -> int:
-        return len(self._size) if self._hierarchical else 0
+        return len(self._weights.size) if isinstance(self._weights, GroupedWeights) else 0
 
     def __call__(  # type: ignore[override]
         self, position: Tensor, batch: Tensor | None, log_scale: Tensor
     ) -> tuple[Tensor, Tensor]:
         n_extra = self.likelihood.n_extra
         extra, own = log_scale[:, :n_extra], log_scale[:, n_extra:]
-        weights, log_prior = self._weights, self.likelihood.log_prior(extra)
-        if self._hierarchical:
-            by_group = torch.exp(-2 * own)
-            weights = GaussianWeights(by_group[:, self._group], (self._size * own).sum(1))
-            log_prior = log_prior - (2 * self._shape * own + self._rate * by_group).sum(1)
-        value, gradient, _ = self._given(position, extra, batch, weights)
+        prior, log_prior = self._weights, self.likelihood.log_prior(extra)
+        if isinstance(prior, GroupedWeights):
+            precision = torch.exp(-2 * own)
+            log_prior = log_prior - (2 * prior.shape * own + prior.rate * precision).sum(1)
+            prior = GaussianWeights(precision[:, prior.group], (prior.size * own).sum(1))
+        value, gradient, _ = self._given(position, extra, batch, prior)
         return value - log_prior, gradient
 
     def conditional(self, position: Tensor) -> tuple[Tensor, Tensor]:
         laws = []
         if isinstance(self.likelihood, Gaussian) and self.likelihood.n_extra:
             laws.append(self.likelihood.conditional(self.net(position, self.X), self.y))
-        if self._hierarchical:
-            squares = position.new_zeros(len(position), len(self._size))
-            squares = squares.index_add(1, self._group, position.square())
-            shape = self._shape + 0.5 * self._size
-            laws.append((shape.expand_as(squares), self._rate + 0.5 * squares))
+        if isinstance(self._weights, GroupedWeights):
+            shape, rate = self._weights.conditional(position)
+            laws.append((shape.expand_as(rate), rate))
         shapes, rates = zip(*laws, strict=True)
         return torch.cat(shapes, 1), torch.cat(rates, 1)
 
@@ -182,6 +202,3 @@ def has_conjugate_scales(prior: Prior, likelihood: Likelihood) -> bool:
     if likelihood.n_extra:
         return isinstance(likelihood, Gaussian)
     return isinstance(prior, HierarchicalPrior)
-
-
-_HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)

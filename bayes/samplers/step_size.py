@@ -20,6 +20,7 @@ from kernels.checks import check_int, check_real
 
 from .base import Potential, Sampler
 from .chains import SamplingWarning, run
+from .diagnostics import mean_of_others
 from .potentials import LogDensity, potential_of
 from .streams import seed_of
 
@@ -127,9 +128,9 @@ def climb(
             **batches,
         )
     sums, stopped = seen.moments, {d.chain for d in seen.divergences}
-    of_rung = (len(steps), n_chains, -1)  # centred at the mean of a rung's chains
-    position_mean = (sums.position / sums.count).view(of_rung).mean(1, keepdim=True)
-    offset = position_mean * (sums.gradient / sums.count).view(of_rung)
+    of_rung = (len(steps), n_chains, -1)
+    centre = mean_of_others((sums.position / sums.count).view(of_rung))
+    offset = centre * (sums.gradient / sums.count).view(of_rung)
     averages = [((sums.product / sums.count).view(of_rung) - offset).mean(2).flatten()]
     if sums.has_kinetic:
         averages.append((sums.kinetic / sums.count).mean(1))

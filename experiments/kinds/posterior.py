@@ -155,7 +155,7 @@ class Posterior:
     """See the module's docstring."""
 
     name = "posterior"
-    revision = 1
+    revision = 2
     Setting = PosteriorSetting
     Profile = PosteriorProfile
 

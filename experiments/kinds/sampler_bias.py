@@ -5,7 +5,7 @@ An arm is a sampler on a target; n counts halvings of its largest step. Two targ
 * "gaussian": :math:`U = \lambda q^2/2` with gradients of known noise variance v, where the variance
   of a sampler's stationary law has a closed form (`closed_form`), and so has its bias;
 * "tanh": the posterior of :math:`f(x) = w_2 \tanh(w_1 x)`, where the mean log density is known by
-  quadrature, and the bias must vanish at the sampler's order.
+  quadrature, the mean square of a momentum is 1, and biases must vanish at the sampler's order.
 
 A row holds the bias with its standard error between independent chains, and the closed form's.
 """
@@ -43,6 +43,9 @@ class BiasArm(SettingModel):
     step_size: float = Field(gt=0)
     thin: int = Field(ge=1)
     options: dict[str, float] = Field({}, description="beside the step")
+    quantity: Literal["log density", "momentum"] = Field(
+        "log density", description="whose mean, or mean square, is looked at on the tanh target"
+    )
     precision: float = Field(1.0, gt=0, description="lambda of the Gaussian")
     noise_variance: float = Field(0.0, ge=0, description="v, of the Gaussian's gradients")
 
@@ -62,7 +65,17 @@ class BiasArm(SettingModel):
             raise ValueError("noise_variance is for sgld and sghmc on the Gaussian target alone")
         if self.target == "gaussian" and self.sampler not in ("sgld", "sghmc", "baoab"):
             raise ValueError(f"there is no closed form for {self.sampler} on the Gaussian target")
+        if self.quantity == "momentum" and (
+            self.target == "gaussian" or self.sampler not in ("baoab", "sgnht")
+        ):
+            raise ValueError("quantity 'momentum' is for baoab and sgnht on the tanh target alone")
         return self
+
+    def truth(self) -> float:
+        """What the mean is without bias."""
+        if self.target == "gaussian":
+            return 1 / self.precision
+        return 1.0 if self.quantity == "momentum" else by_quadrature()
 
 
 class SamplerBiasSetting(SettingModel):
@@ -88,7 +101,7 @@ class SamplerBias:
     """See the module's docstring."""
 
     name = "sampler_bias"
-    revision = 1
+    revision = 2
     Setting = SamplerBiasSetting
     Profile = SamplerBiasProfile
 
@@ -117,7 +130,7 @@ class SamplerBias:
         seed = study.seed_of(cell.n, cell.replicate, cell.arm, bits=32)
         began = time.process_time()
         averages = chain_averages(arm, cell.n, study.setting, seed)
-        truth = 1 / arm.precision if arm.target == "gaussian" else by_quadrature()
+        truth = arm.truth()
         step = arm.step_size / 2**cell.n
         return [
             {
@@ -127,7 +140,7 @@ class SamplerBias:
                 "order": ORDERS[arm.sampler],
                 "step_size": step,
                 "bias": float(averages.mean()) - truth,
-                "error": float(averages.std()) / math.sqrt(len(averages)),
+                "standard_error": float(averages.std()) / math.sqrt(len(averages)),
                 "predicted": closed_form(arm, step) - truth if arm.target == "gaussian" else None,
                 "seconds": time.process_time() - began,
             }
@@ -216,6 +229,8 @@ def chain_averages(arm: BiasArm, halvings: int, setting: Any, seed: int) -> Any:
     )
     if gaussian:
         return found.draws.square().mean((1, 2))
+    if arm.quantity == "momentum":
+        return (found.moments.kinetic / found.moments.count).mean(1)
     return log_density(found.draws.flatten(0, 1)).view(N_CHAINS, -1).mean(1)
 
 

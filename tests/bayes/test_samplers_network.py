@@ -278,6 +278,7 @@ def test_labels():
         ({"y": torch.zeros(5)}, "one value a row of X; got 5 for 12 rows"),
         ({"y": torch.full((12,), torch.nan)}, "'y' parameter must be finite"),
         ({"init": torch.zeros(2, 3)}, "'init' parameter must have shape"),
+        ({"prior": network(hidden=(5,))[1]}, "'prior' parameter .* has 17; got one over 21"),
         ({"init": "mode"}, "'init' parameter must be one of"),
         ({"likelihood": HeteroscedasticGaussian()}, "must have 2 outputs"),
         ({"X": torch.full((12, 2), torch.nan)}, "'X' parameter must be finite"),
@@ -286,6 +287,49 @@ def test_labels():
 def test_bad_input(change, message):
     X, y = data()
     net, prior = network()
-    given = {"X": X, "y": y, "sampler": SGHMC(0.02), "batch_size": 4}
+    given = {"prior": prior, "X": X, "y": y, "sampler": SGHMC(0.02), "batch_size": 4}
     with pytest.raises(ValueError, match=message):
-        sample(net, prior, **{**given, **change})
+        sample(net, **{**given, **change})
+
+
+@pytest.mark.parametrize(
+    ("net", "y", "message"),
+    [
+        (MLP(2, [5], 1), 1.0, "n_parameters was 17, now 21"),
+        (MLP(2, [4], 1, activation="relu"), 1.0, "of another density or of other data"),
+        (MLP(2, [4], 1), 2.0, "of another density or of other data"),
+    ],
+)
+def test_checkpoints_of_another_model_are_refused(net, y, message, tmp_path):
+    """And the checkpoint is as it was: its own model goes on from it."""
+    X, responses = data()
+    own, path = MLP(2, [4], 1), tmp_path / "run"
+
+    def posterior_of(net, y, n_draws):
+        return sample(
+            net, GaussianPrior.per_layer(net).double(), X, y, BAOAB(0.02), 2, n_draws, 2, 5, None,
+            likelihood=Gaussian(0.4), random_state=1, checkpoint=path,
+        )  # fmt: skip
+
+    first = posterior_of(own, responses, 20)
+    with pytest.raises(StorageError, match=message):
+        posterior_of(net, y * responses, 20)
+    again = posterior_of(own, responses, 40)
+    assert torch.equal(again.weights[:, :20], first.weights)
+
+
+def test_a_step_too_large_for_a_network_names_its_chains():
+    """Weights that are drawn far out diverge, the other chain's are summarised alone."""
+    X, y = data()
+    net = MLP(2, [4], 1, activation="relu")
+    prior = GaussianPrior.per_layer(net).double()
+    start = prior.sample(2, 0)
+    start[1] *= 300
+    with pytest.warns(UserWarning, match=r"Chain 1 was stopped at step \d+: .*too large"):
+        found = sample(
+            net, prior, X, y, BAOAB(0.05), 2, 60, 2, 5, None,
+            likelihood=Gaussian(0.4), init=start, random_state=1,
+        )  # fmt: skip
+    assert found.weights.shape[0] == 1
+    assert bool(torch.isfinite(found.predict(X).mean).all())
+    assert "Chain 1 was stopped" in found.diagnose()[0]

@@ -103,7 +103,7 @@ def biases(law, order=1, predicted=True, error=1e-3):
             {
                 "arm": "a", "target": "gaussian" if predicted else "tanh", "sampler": "sgld",
                 "noise_variance": 0.0, "order": order, "step_size": h, "bias": law(h),
-                "error": error, "predicted": h / 2 if predicted else None, "status": "ok",
+                "standard_error": error, "predicted": h / 2 if predicted else None, "status": "ok",
                 "n": k, "replicate": 0,
             }
             for k, h in enumerate(steps)
@@ -125,6 +125,17 @@ def biases(law, order=1, predicted=True, error=1e-3):
 )
 def test_verdicts_on_bias(table, verdict):
     assert samplers.judged(samplers.combined(table))["verdict"].item() == verdict
+
+
+@pytest.mark.parametrize("power", [1, 2])
+def test_the_order_of_a_bias_is_seen(power):
+    """Without noise the fit is exact; where biases are within theirs, nothing is said."""
+    table = biases(lambda h: 3 * h**power, 2, False)
+    seen = samplers.judged(samplers.combined(table)).loc[0]
+    assert seen["order_seen"] == pytest.approx(power)
+    assert 0 < seen["order_error"] < 0.02
+    noisy = samplers.combined(biases(lambda h: 3 * h**power, 2, False, error=10.0))
+    assert np.isnan(samplers.judged(noisy).loc[0, "order_seen"])
 
 
 def test_bias_is_drawn(tmp_path):
