@@ -37,6 +37,7 @@ Angelopoulos, Candès, Tibshirani (2023), Conformal PID control for time series 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -275,6 +276,27 @@ def outwards(quantiles: np.ndarray, levels: np.ndarray) -> np.ndarray:
     out[:, centre:] = np.maximum.accumulate(quantiles[:, centre:], axis=1)
     out[:, centre::-1] = np.minimum.accumulate(quantiles[:, centre::-1], axis=1)
     return out
+
+
+def central_levels(coverage: Sequence[float]) -> list[float]:
+    """Levels of the ends of central intervals, two for each coverage.
+
+    Rounded, so that the ends of 95% are those of `scores.LEVELS`.
+
+    Raises
+    ------
+    ValueError
+        If a coverage is not in (0, 1).
+
+    Examples
+    --------
+    >>> central_levels([0.9, 0.5])
+    [0.05, 0.95, 0.25, 0.75]
+    """
+    wrong = [c for c in coverage if not (isinstance(c, float | np.floating) and 0 < c < 1)]
+    if wrong:
+        raise ValueError(f"The 'coverage' parameter must hold numbers in (0, 1); got {wrong[0]!r}.")
+    return [round(side, 12) for c in coverage for side in ((1 - c) / 2, (1 + c) / 2)]
 
 
 def check_levels(levels: Any, *, straddle: bool = True) -> np.ndarray:

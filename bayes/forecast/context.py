@@ -36,7 +36,9 @@ N_SUMMARY = 10
 N_AROUND = 4  # neighbours in space of the nearest own observations, for kriging
 CHUNK = 4096
 AGES = np.array([1.5, 3.5, 6.5, 12.5, 24.5, 96.5])  # steps: edges of groups of isolation
-N_GROUPS = 6 * (len(AGES) + 1)
+N_AGES = len(AGES) + 1
+N_COMPANIES = 6  # own sensor seen on 0, 1 or 2 sides; others at the step or not
+N_GROUPS = N_COMPANIES * N_AGES
 
 
 @dataclass(frozen=True)
@@ -267,7 +269,7 @@ def _group(age: np.ndarray, present: np.ndarray, together: np.ndarray) -> np.nda
     ages = np.where(present, np.abs(age), np.inf)
     nearest = np.where(n_sides > 0, ages[:, own].min(1), ages[:, rest].min(1))
     far = (nearest[:, None] > AGES).sum(1)
-    return far + (len(AGES) + 1) * (n_sides + 3 * together.any(1))
+    return far + N_AGES * (n_sides + 3 * together.any(1))
 
 
 def _least(age: np.ndarray, present: np.ndarray, columns: slice) -> np.ndarray:

@@ -28,9 +28,9 @@ from kernels.checks import check_choice, check_int, check_real
 from .._validation import torch_generator
 from .architecture import Architecture
 from .architecture.activation import ACTIVATIONS
-from .calibration import check_levels
+from .calibration import central_levels, check_levels
 from .context import N_GROUPS
-from .fitting import prepare, recalibrate
+from .fitting import climate_of, held_out_law, prepare, recalibrate
 from .inference import DRAWS
 from .likelihoods import LIKELIHOODS
 from .predictive import Predictive
@@ -78,7 +78,10 @@ class CGLUBNF(BaseEstimator):
         Octaves of Fourier features of the coordinates, 0 for none.
     activations : sequence of str
         Mixed by the learned activation.
+    climate : bool
+        Whether forecasts far from all observations lean on the seasons of the record (`climate`).
     recalibrate : bool
+        Whether probabilities are made to match those of held-out values (`recalibration`).
     width, depth : int
         Of the network's body.
     n_updates : int
@@ -122,6 +125,7 @@ class CGLUBNF(BaseEstimator):
         interactions: bool = False,
         degree: int = 1,
         activations: Sequence[str] = ("elu", "tanh", "silu", "identity"),
+        climate: bool = True,
         recalibrate: bool = True,
         width: int = 64,
         depth: int = 2,
@@ -146,6 +150,7 @@ class CGLUBNF(BaseEstimator):
         self.interactions = interactions
         self.degree = degree
         self.activations = activations
+        self.climate = climate
         self.recalibrate = recalibrate
         self.width = width
         self.depth = depth
@@ -170,6 +175,7 @@ class CGLUBNF(BaseEstimator):
             "degree": 5,
             "activations": ("elu", "tanh"),
             "likelihood": "normal",
+            "climate": False,
             "recalibrate": False,
             "width": 256,
             "n_updates": 2000,
@@ -246,8 +252,12 @@ class CGLUBNF(BaseEstimator):
         if draw is not None:
             network = draw(network, targets, problem.log_prob, plan, generator)
         model.network = network.to("cpu")
-        if self.recalibrate:
-            model.recalibration = recalibrate(problem)
+        if self.recalibrate or (self.climate and self.context):
+            law, outside = held_out_law(problem)
+            if self.climate and self.context:
+                model.climate = climate_of(problem, law, outside)
+            if self.recalibrate:
+                model.recalibration = recalibrate(problem, law, outside)
         self.model_ = model
         return self
 
@@ -295,8 +305,7 @@ class CGLUBNF(BaseEstimator):
         observed: pd.DataFrame | None = None,
     ) -> pd.DataFrame:
         """Central intervals; columns (coverage, "low") and (coverage, "high")."""
-        alpha = [side for c in coverage for side in ((1 - c) / 2, (1 + c) / 2)]
-        out = self.predict_quantiles(df, alpha, observed)
+        out = self.predict_quantiles(df, central_levels(coverage), observed)
         out.columns = pd.MultiIndex.from_product([coverage, ["low", "high"]])
         return out
 

@@ -10,7 +10,8 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from .architecture import N_FOLDS, Architecture, Network
-from .context import N_EDGE, N_GROUPS, N_SUMMARY, Observations
+from .climate import Climate
+from .context import N_AGES, N_COMPANIES, N_EDGE, N_GROUPS, N_SUMMARY, Observations
 from .effects import sensor_effects
 from .features import Features
 from .kriging import Kriging
@@ -105,6 +106,7 @@ def prepare(
         spacing,
         Kriging(period, spacing),
         Network(architecture, n_members, _kernel(), generator),
+        Climate.none(n_members, features.n_season, N_GROUPS),
         Recalibration.identity(N_GROUPS),
     )
     observations = model.observations()
@@ -138,26 +140,41 @@ def prepare(
     return Problem(model, targets, group, block)
 
 
-def recalibrate(problem: Problem) -> Recalibration:
+def held_out_law(problem: Problem) -> tuple[Law, np.ndarray]:
+    """What the members say of all targets (M, R), and which they are not trained on (M, R)."""
+    model, targets = problem.model, problem.targets
+    chunk = max(MEMBER_ROWS // model.network.n_members, 1)
+    laws = [
+        model.network_law(targets.inputs.rows(slice(start, start + chunk)))
+        for start in range(0, len(targets.z), chunk)
+    ]
+    location, scale = (np.concatenate([law[i] for law in laws], axis=1) for i in (0, 1))
+    return Law(location, scale, laws[0].tail), held_out(model.network, targets.fold).numpy()
+
+
+def climate_of(problem: Problem, law: Law, outside: np.ndarray) -> Climate:
+    """The members' climates, and how much of them helps on the targets they held out."""
+    model, targets = problem.model, problem.targets
+    return Climate.fit(
+        targets.z.double().numpy(),
+        law,
+        outside,
+        targets.inputs.season.numpy(),
+        problem.group,
+        problem.block,
+        model.likelihood,
+        model.target_scale,
+        (N_COMPANIES, N_AGES),
+    )
+
+
+def recalibrate(problem: Problem, law: Law, outside: np.ndarray) -> Recalibration:
     """From what the members that held a target out say of it."""
     model, targets = problem.model, problem.targets
-    network = model.network
-    total, count = np.zeros(len(targets.z)), np.zeros(len(targets.z))
-    tail = network.tail.detach().double().numpy()
-    chunk = max(MEMBER_ROWS // network.n_members, 1)
-    for start in range(0, len(targets.z), chunk):
-        rows = slice(start, start + chunk)
-        with torch.no_grad():
-            location, log_scale, _ = network(targets.inputs.rows(rows).expand(network.n_members))
-        u = model.likelihood.cdf(
-            targets.z[rows].double().numpy(),
-            Law(location.double().numpy(), log_scale.double().exp().numpy(), tail),
-            model.target_scale,
-        )
-        outside = held_out(network, targets.fold[rows]).numpy()
-        total[rows], count[rows] = (u * outside).sum(0), outside.sum(0)
-    judged = count > 0
-    u = total[judged] / count[judged]
+    law = model.climate.pool(law, targets.inputs.season.numpy(), problem.group)
+    u = model.likelihood.cdf(targets.z.double().numpy(), law, model.target_scale)
+    judged = outside.any(0)
+    u = np.where(outside, u, 0.0).sum(0)[judged] / outside.sum(0)[judged]
     return Recalibration.fit(u, problem.group[judged], problem.block[judged], N_GROUPS)
 
 

@@ -99,7 +99,7 @@ class Kriging:
         """Lag, in steps, and distance over which neighbours decorrelate."""
         return float(self.parameters[8].exp()), float(self.parameters[12].exp())
 
-    def predict(self, near: Neighbourhood, chunk: int = 4096) -> tuple[Tensor, Tensor]:
+    def predict(self, near: Neighbourhood, chunk: int = 256) -> tuple[Tensor, Tensor]:
         """Conditional mean and standard deviation, both (Q,)."""
         with torch.no_grad():
             parts = [
@@ -117,19 +117,23 @@ class Kriging:
         """k of all pairs without noise (Q, 1 + J, 1 + J)."""
         a = parameters[:5].exp()
         lags, ranges = parameters[6:11].exp(), parameters[11:13].exp()
-        t = (near.time[:, :, None] - near.time[:, None, :]).abs()
-        offset = near.position[:, :, None] - near.position[:, None]
+        n = near.time.shape[1]
+        i, j = torch.triu_indices(n, n, 1)
+        t = (near.time[:, i] - near.time[:, j]).abs()
+        offset = near.position[:, i] - near.position[:, j]
         d = (offset.square().sum(-1) + 1e-12).sqrt()
-        same = (near.sensor[:, :, None] == near.sensor[:, None, :]) & (near.sensor >= 0)[..., None]
-        same = same | torch.eye(t.shape[-1], dtype=torch.bool)
+        same = (near.sensor[:, i] == near.sensor[:, j]) & (near.sensor[:, i] >= 0)
         m = [_matern(t / lag) for lag in lags]
-        return (
+        pairs = (
             a[0] * m[0]
             + a[1] * m[1] * torch.exp(-d / ranges[0])
             + a[2] * m[2] * torch.exp(-d / ranges[1])
             + a[3] * m[3] * same
             + a[4] * m[4] * torch.cos(2 * math.pi * t / self.period)
         )
+        k = torch.diag_embed(a.sum().expand(len(t), n)).clone()
+        k[:, i, j] = k[:, j, i] = pairs
+        return k
 
     def _condition(self, parameters: Tensor, near: Neighbourhood) -> tuple[Tensor, Tensor]:
         weight, variance = self._solve(parameters, near)

@@ -12,9 +12,11 @@ distribution function and quantiles:
 ``"truncated-normal"`` normal on the target, given that it is not negative
 ``"gamma"``            mean exp of m, shape :math:`1/s^2` on the logarithm; positive targets
 ``"negative-binomial"``  counts of mean exp of m and size :math:`1/s^2`
+``"zero-inflated"``    the same, with more zeros
 =====================  =============================================================================
 
-Student-t has :math:`2 + e^{\text{tail}}` degrees of freedom. Densities of location-scale families
+Student-t has :math:`2 + e^{\text{tail}}` degrees of freedom; of zero-inflated counts a share of
+:math:`1 / (1 + e^{\text{tail}})` is zero whatever the rest. Densities of location-scale families
 are those of z; adding `TargetScale.log_slope` gives those of y.
 """
 
@@ -28,6 +30,7 @@ import numpy as np
 import torch
 from scipy import special
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from .records import Records, check_target_above
 from .scale import TargetScale
@@ -76,6 +79,10 @@ class Likelihood(ABC):
     def quantile(self, p: np.ndarray, law: Law, scale: TargetScale) -> np.ndarray:
         """Quantiles on the working scale, elementwise."""
 
+    def scale_of(self, deviation: np.ndarray, tail: np.ndarray) -> np.ndarray:
+        """The scale that gives a standard deviation on the working scale."""
+        return deviation
+
 
 class Normal(Likelihood):
     name: str = "normal"
@@ -118,6 +125,10 @@ class StudentT(Likelihood):
 
     def quantile(self, p: np.ndarray, law: Law, scale: TargetScale) -> np.ndarray:
         return law.location + law.scale * special.stdtrit(2 + np.exp(law.tail), p)
+
+    def scale_of(self, deviation: np.ndarray, tail: np.ndarray) -> np.ndarray:
+        freedom = 2 + np.exp(tail)
+        return deviation * np.sqrt((freedom - 2) / freedom)
 
 
 class PowerStudentT(StudentT):
@@ -228,6 +239,27 @@ class NegativeBinomial(Likelihood):
         return size, size / (size + mean)
 
 
+class ZeroInflated(NegativeBinomial):
+    name = "zero-inflated"
+
+    def log_prob(
+        self, z: Tensor, location: Tensor, log_scale: Tensor, tail: Tensor, scale: TargetScale
+    ) -> Tensor:
+        counts = super().log_prob(z, location, log_scale, tail, scale) + logsigmoid(tail)
+        zero = z <= (math.log(0.75) - scale.middle) / scale.spread  # log(y + 1/2) of y below 1/4
+        return torch.where(zero, torch.logaddexp(counts, logsigmoid(-tail)), counts)
+
+    def cdf(self, z: np.ndarray, law: Law, scale: TargetScale) -> np.ndarray:
+        inside = super().cdf(z, law, scale)
+        more = special.expit(-law.tail)
+        return np.where(inside > 0, more + (1 - more) * inside, 0.0)
+
+    def quantile(self, p: np.ndarray, law: Law, scale: TargetScale) -> np.ndarray:
+        more = special.expit(-law.tail)
+        rest = np.maximum((p - more) / (1 - more), np.finfo(float).tiny)
+        return super().quantile(rest, law, scale)
+
+
 LIKELIHOODS: dict[str, type[Likelihood]] = {
     kind.name: kind
     for kind in (
@@ -238,6 +270,7 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
         TruncatedNormal,
         Gamma,
         NegativeBinomial,
+        ZeroInflated,
     )
 }
 """Likelihoods by the name under which an estimator takes them."""

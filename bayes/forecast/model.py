@@ -7,10 +7,10 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from .architecture import Network
-from .context import Context, Observations
+from .architecture import Inputs, Network
+from .climate import Climate
+from .context import Observations
 from .features import Features
 from .kriging import Kriging
 from .likelihoods import Law, Likelihood
@@ -25,7 +25,7 @@ MEMBER_ROWS = 16_384  # members times rows that pass through the network at once
 
 @dataclass
 class Model:
-    """What `fitting.fit_model` learns.
+    """What `CGLUBNF.fit` learns.
 
     Attributes
     ----------
@@ -48,6 +48,7 @@ class Model:
     spacing: float
     kriging: Kriging
     network: Network
+    climate: Climate
     recalibration: Recalibration
 
     def observations(self, more: Records | None = None) -> Observations:
@@ -86,18 +87,24 @@ class Model:
                 observations.context(query[rows], self.kriging) if self.features.context else None
             )
             inputs = self.features.inputs(query[rows], records.covariates[rows], context)
-            with torch.no_grad():
-                outputs = self.network(inputs.expand(self.network.n_members))
-            parts.append(self._outputs(outputs, context))
+            group = np.zeros(len(inputs.base), np.int64) if context is None else context.group
+            law = self.climate.pool(self.network_law(inputs), inputs.season.numpy(), group)
+            parts.append((law.location, law.scale, group))
         location, scale, group = (np.concatenate(p, axis=-1) for p in zip(*parts, strict=True))
-        tail = self.network.tail.detach().double().numpy()
         return Predictive(
-            Law(location, scale, tail),
+            Law(location, scale, law.tail),
             group,
             self.likelihood,
             self.target_scale,
             self.recalibration,
         )
+
+    def network_law(self, inputs: Inputs) -> Law:
+        """What the members say of N rows, before climate and recalibration."""
+        with torch.no_grad():
+            location, log_scale, tail = self.network(inputs.expand(self.network.n_members))
+        parts = location, log_scale.double().exp(), tail.detach()
+        return Law(*(part.double().numpy() for part in parts))
 
     def query(self, records: Records) -> Query:
         """What rows may look at: not at an observation of their own time and sensor or place.
@@ -109,13 +116,6 @@ class Model:
         query = Query.plain(time, records.position, records.sensor)
         query.own[_shared(records, self.records)] = -np.inf, np.inf
         return query
-
-    def _outputs(
-        self, outputs: tuple[Tensor, Tensor, Tensor], context: Context | None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        location, scale = outputs[0].double().numpy(), outputs[1].double().exp().numpy()
-        group = np.zeros(location.shape[1], np.int64) if context is None else context.group
-        return location, scale, group
 
 
 def _shared(records: Records, known: Records) -> np.ndarray:

@@ -66,10 +66,9 @@ class Predictive:
 
     def probabilities(self, y: np.ndarray) -> np.ndarray:
         """`cdf` before recalibration."""
-        low = self.target_scale.low
-        z = self.likelihood.to_working(np.maximum(y, low), self.target_scale)
+        z = self.likelihood.to_working(y, self.target_scale)
         u = self.likelihood.cdf(z, self.law, self.target_scale).mean(0)
-        return np.where(y < low, 0.0, u)
+        return np.where(y < self.target_scale.low, 0.0, u)
 
     def mean(self) -> np.ndarray:
         """Means (N,), by Gauss-Legendre quadrature of the quantile function."""
@@ -104,7 +103,7 @@ class Predictive:
         low = low - 1
         while np.any(high - low > 1):
             middle = np.floor(0.5 * (low + high))
-            z = self.likelihood.to_working(np.maximum(middle, 0), self.target_scale)
+            z = self.likelihood.to_working(middle, self.target_scale)
             reached = self.likelihood.cdf(z, law, self.target_scale).mean(0) >= levels
             reached &= middle >= 0
             low, high = np.where(reached, low, middle), np.where(reached, middle, high)
@@ -112,26 +111,39 @@ class Predictive:
 
     def _mixture_quantile(self, rows: np.ndarray, levels: np.ndarray) -> np.ndarray:
         """On the working scale (L, rows)."""
-        levels = levels[:, None]
-        law, low, high = self._bracket(rows, levels)
+        law, low, high = self._bracket(rows, levels[:, None])
+        if len(law.location) == 1:
+            return low
+        shape = low.shape
+        level, row = (part.ravel() for part in np.indices(shape))
+        wanted, column = levels[level], np.arange(len(law.location))[:, None]
 
-        def excess(z: np.ndarray) -> np.ndarray:
-            u = self.likelihood.cdf(z, law, self.target_scale)
-            return u.mean(0) - levels
+        def excess(z: np.ndarray, kept: np.ndarray) -> np.ndarray:
+            """Of the mixture's probability at some of the unknowns, those ``kept``."""
+            at = row[kept]
+            own = Law(law.location[column, 0, at], law.scale[column, 0, at], law.tail[:, :, 0])
+            return self.likelihood.cdf(z, own, self.target_scale).mean(0) - wanted[kept]
 
-        below, above = excess(low), excess(high)
-        side = np.zeros(low.shape)
-        for _ in range(_N_ROOT if len(self.law.location) > 1 else 0):
-            middle = _secant(low, high, below, above)
-            value = excess(middle)
-            if np.abs(value).max() < _TOLERANCE:
-                return middle
+        low, high = low.ravel(), high.ravel()
+        root = np.empty_like(low)
+        kept = np.arange(len(root))
+        below, above = excess(low, kept), excess(high, kept)
+        side = np.zeros(len(root))
+        for _ in range(_N_ROOT):
+            root[kept] = middle = _secant(low, high, below, above)
+            value = excess(middle, kept)
+            open_ = np.abs(value) >= _TOLERANCE
+            if not open_.any():
+                break
             left = value < 0
             above = np.where(left, np.where(side > 0, 0.5 * above, above), value)
             below = np.where(left, value, np.where(side < 0, 0.5 * below, below))
             low, high = np.where(left, middle, low), np.where(left, high, middle)
             side = np.where(left, 1.0, -1.0)
-        return _secant(low, high, below, above)
+            kept, low, high, below, above, side = (
+                part[open_] for part in (kept, low, high, below, above, side)
+            )
+        return root.reshape(shape)
 
 
 def _secant(low: np.ndarray, high: np.ndarray, below: np.ndarray, above: np.ndarray) -> np.ndarray:

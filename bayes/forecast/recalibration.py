@@ -12,6 +12,10 @@ blocks (stretches of time, or sensors) in the group, and :math:`u_a` the conform
 `calibration.Conformal`. As n grows, with blocks of one row, this becomes distributional conformal
 prediction, whose coverage is exact for any model.
 
+`calibration.Conformal` does the same for any forecaster that gives quantiles, row by row and with
+the guarantee for finite samples; it follows drifts. Here whole distributions are wanted, and small
+groups of dependent rows are the rule.
+
 References
 ----------
 Chernozhukov, Wüthrich, Zhu (2021), Distributional conformal prediction.
@@ -25,7 +29,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 LEVELS = np.array([0.01, 0.025, *np.arange(1, 20) / 20, 0.975, 0.99])
-_PRIOR_BLOCKS = 10.0
+PRIOR_BLOCKS = 5.0  # n_0
 _EDGE = 1e-9
 
 
@@ -101,5 +105,5 @@ def _shrunken(u: np.ndarray, block: np.ndarray, towards: np.ndarray) -> np.ndarr
     rank = np.where(LEVELS < 0.5, np.floor(exact), np.ceil(exact)).astype(int)
     ranked = np.sort(u)[np.clip(rank, 1, n_rows) - 1]
     found = ndtri(np.clip(ranked, _EDGE, 1 - _EDGE)) - ndtri(LEVELS)
-    weight = n_blocks / (n_blocks + _PRIOR_BLOCKS)
+    weight = n_blocks / (n_blocks + PRIOR_BLOCKS)
     return weight * found + (1 - weight) * towards

@@ -64,8 +64,10 @@ class TargetScale:
         return cls(power, offset, float(middle), float(spread), low)
 
     def forward(self, y: np.ndarray) -> np.ndarray:
-        """z of y; NaN stays, and -inf is where the logarithm of 0 is."""
-        return (_power(y + self.offset, self.power) - self.middle) / self.spread
+        """z of y, or of ``low`` if y is less; NaN stays, and -inf is the logarithm of 0."""
+        return (
+            _power(np.maximum(y, self.low) + self.offset, self.power) - self.middle
+        ) / self.spread
 
     def inverse(self, z: np.ndarray) -> np.ndarray:
         """y of z, not below ``low``."""

@@ -12,6 +12,7 @@ import torch
 
 from ..storage import StorageError, group, members, read, write
 from .architecture import Architecture, Network
+from .climate import Climate
 from .context import N_EDGE
 from .features import Features
 from .kriging import Kriging
@@ -21,7 +22,7 @@ from .recalibration import Recalibration
 from .records import Records, Reference, Schema
 from .scale import TargetScale
 
-KIND, VERSION = "CGLU-BNF forecaster", 1
+KIND, VERSION = "CGLU-BNF forecaster", 2
 _ARRAYS = ("hours", "position", "target", "covariates", "sensor")
 
 
@@ -52,6 +53,7 @@ def save_model(model: Model, settings: dict[str, Any], path: str | os.PathLike[s
     tensors = {
         "effects": torch.from_numpy(model.effects),
         "kriging": model.kriging.parameters,
+        **group("climate", {name: torch.from_numpy(a) for name, a in vars(model.climate).items()}),
         "recalibration": torch.from_numpy(model.recalibration.shifts),
         **group("records", {a: torch.from_numpy(getattr(model.records, a)) for a in _ARRAYS}),
         **group("network", model.network.state_dict()),
@@ -93,6 +95,7 @@ def load_model(path: str | os.PathLike[str]) -> tuple[Model, dict[str, Any]]:
         header["spacing"],
         Kriging(header["period"], header["spacing"], tensors["kriging"]),
         network,
+        Climate(**{name: t.numpy() for name, t in members("climate", tensors).items()}),
         Recalibration(tensors["recalibration"].numpy()),
     )
     return model, header["settings"]

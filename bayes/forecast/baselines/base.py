@@ -23,10 +23,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from kernels.checks import check_choice, check_real
 
-from ..calibration import Conformal, check_levels
+from ..calibration import Conformal, central_levels, check_levels
 from ..gaps import isolation, nearest_group
 from ..masks import mask_records
 from ..records import Records, Schema, read_records
+from ..scale import TargetScale
 from ..scores import LEVELS
 
 FITTED_LEVELS = np.sort(np.append(LEVELS, [0.005, 0.01, 0.99, 0.995]))
@@ -86,7 +87,7 @@ class Baseline(BaseEstimator, ABC):
             self.time, self.coords, self.target, self.covariates, self.sensor, self.freq
         )
         self.records_ = read_records(df, schema)
-        self.scale_ = LogScale.of(self.records_.target)
+        self.scale_ = log_scale(self.records_.target)
         views = self._views(np.random.default_rng(self.random_state))
         self._learn(views)
         self.conformal_ = self._calibrate(views)
@@ -121,8 +122,7 @@ class Baseline(BaseEstimator, ABC):
         self, df: pd.DataFrame, coverage: Sequence[float] = (0.9,)
     ) -> pd.DataFrame:
         """Central intervals; columns (coverage, "low") and (coverage, "high")."""
-        alpha = [side for c in coverage for side in (round((1 - c) / 2, 12), (1 + c) / 2)]
-        out = self.predict_quantiles(df, alpha)
+        out = self.predict_quantiles(df, central_levels(coverage))
         out.columns = pd.MultiIndex.from_product([coverage, ["low", "high"]])
         return out
 
@@ -167,29 +167,19 @@ class Baseline(BaseEstimator, ABC):
         return queries.restore(values)
 
 
-@dataclass(frozen=True)
-class LogScale:
-    """log(y + offset) for non-negative targets, y itself (no offset) for others.
+def log_scale(target: np.ndarray) -> TargetScale:
+    """log(y + c) for non-negative targets, c being a tenth of their mean; y itself for others.
 
     Examples
     --------
-    >>> scale = LogScale.of(np.array([0.0, 10.0, 50.0]))
+    >>> scale = log_scale(np.array([0.0, 10.0, 50.0]))
     >>> scale.inverse(scale.forward(np.array([3.0]))).round(6), scale.inverse(np.array([-9.0]))
     (array([3.]), array([0.]))
     """
-
-    offset: float | None
-
-    @classmethod
-    def of(cls, target: np.ndarray) -> LogScale:
-        known = target[~np.isnan(target)]
-        return cls(float(0.1 * known.mean()) if known.min() >= 0 else None)
-
-    def forward(self, y: np.ndarray) -> np.ndarray:
-        return y if self.offset is None else np.log(np.maximum(y, 0) + self.offset)
-
-    def inverse(self, z: np.ndarray) -> np.ndarray:
-        return z if self.offset is None else np.maximum(np.exp(z) - self.offset, 0)
+    known = target[~np.isnan(target)]
+    if known.min() < 0:
+        return TargetScale(power=1.0, offset=0.0, middle=-1.0, spread=1.0, low=-np.inf)
+    return TargetScale(power=0.0, offset=0.1 * float(known.mean()), middle=0.0, spread=1.0, low=0.0)
 
 
 def masked_views(records: Records, rng: np.random.Generator) -> list[View]:

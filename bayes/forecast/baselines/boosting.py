@@ -19,8 +19,9 @@ import numpy as np
 
 from ..gaps import around
 from ..records import Records
+from ..scale import TargetScale
 from . import series
-from .base import Baseline, LogScale, View
+from .base import Baseline, View
 from .climatology import climate
 from .inverse_distance import Found, Neighbours
 
@@ -87,7 +88,7 @@ class Boosting(Baseline):
 
 
 def features(
-    context: Records, queries: Records, scale: LogScale
+    context: Records, queries: Records, scale: TargetScale
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Features (N, F) of rows, NaN where there is no such neighbour; anchor and its size (N,)."""
     neighbours = Neighbours(context)
@@ -97,7 +98,7 @@ def features(
     corrected = _corrected(context, queries, neighbours, estimate, own)
     anchor = np.where(np.isnan(corrected[-1]), estimate, corrected[-1])
     size = np.ones(len(anchor))
-    if scale.offset is not None:
+    if scale.low == 0:
         anchor = np.maximum(anchor, 0)
         size = anchor + scale.offset
     levels = [

@@ -146,7 +146,7 @@ def test_intervals_cover_under_each_pattern(city, name):
     """95% intervals on rows hidden by keys that calibration did not use cover 85 to 99.5%: rows are
     dependent (ten sensors, 30 days), so that binomial errors do not apply; the keys are fixed.
     A third of the width must fail."""
-    scale = base.LogScale.of(city.pm25.to_numpy())
+    scale = base.log_scale(city.pm25.to_numpy())
     for pattern, rate in (("point", 0.3), ("block", 0.3), ("outage", 0.2)):
         hidden = make_mask(city, pattern, rate, 99, schema=SCHEMA)
         test = city[hidden]

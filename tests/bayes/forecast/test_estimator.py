@@ -75,6 +75,15 @@ def test_it_beats_the_mean_and_covers(model, split):
     assert model.score(test) > -error
 
 
+def test_intervals_are_the_quantiles_at_their_ends(model, split):
+    interval = model.predict_interval(split[1], [0.95])
+    ends = model.predict_quantiles(split[1], [0.025, 0.975])
+    np.testing.assert_array_equal(interval.to_numpy(), ends.to_numpy())
+    for wrong in (1.0, 0.0, 95, "most"):
+        with pytest.raises(ValueError, match="'coverage' parameter"):
+            model.predict_interval(split[1], [wrong])
+
+
 def test_index_and_names_come_back(model, split):
     test = split[1]
     assert model.predict(test).index.equals(test.index)
@@ -205,9 +214,10 @@ def test_other_ways_run(split, settings):
     assert (variance.epistemic > 0).all()
 
 
-def test_counts(split):
+@pytest.mark.parametrize("likelihood", ["negative-binomial", "zero-inflated"])
+def test_counts(split, likelihood):
     counts = split[0].assign(pm=split[0].pm.round())
-    model = CGLUBNF("time", ["x", "y"], "pm", likelihood="negative-binomial", **FAST).fit(counts)
+    model = CGLUBNF("time", ["x", "y"], "pm", likelihood=likelihood, **FAST).fit(counts)
     quantiles = model.predict_quantiles(split[1], [0.05, 0.5, 0.95])
     assert (quantiles == quantiles.round()).all().all()
 
@@ -271,8 +281,38 @@ def test_bad_tables(model, split):
         CGLUBNF("time", ["x", "y"], "pm", likelihood="gamma").fit(train.assign(pm=-train.pm))
     with pytest.raises(ValueError, match="time zone"):
         model.predict(split[1].assign(time=split[1].time.dt.tz_localize("UTC")))
+    with pytest.raises(ValueError, match="unknown for now may be NaN"):
+        model.predict(split[1].drop(columns="wind"))
     with pytest.raises(NotFittedError):
         CGLUBNF("time", ["x", "y"], "pm").predict(train)
+
+
+def test_irregular_times_of_one_instrument_and_negative_targets():
+    """The median errs less than half as much as the overall one on a wave with little noise."""
+    rng = np.random.default_rng(0)
+    hours = np.sort(rng.uniform(0, 300, 300))
+    df = pd.DataFrame({"time": pd.Timestamp("2024-01-01") + pd.to_timedelta(hours, "h"), "x": 0.0})
+    df["y"] = np.sin(hours / 8) + 0.1 * rng.normal(size=300) - 0.5
+    hidden = rng.random(300) < 0.3
+    model = CGLUBNF("time", ["x"], "y", **FAST).fit(df[~hidden].sample(frac=1, random_state=0))
+    error = (model.predict(df[hidden]) - df.y[hidden]).abs().mean()
+    assert error < 0.5 * (df.y[~hidden].median() - df.y[hidden]).abs().mean()
+
+
+def test_the_climate_moves_far_forecasts_only(split):
+    """A share is given by age: a forecast of 12 days leans on it more than a gap of an hour."""
+    train, test = split
+    with_it, without = (
+        CGLUBNF("time", ["x", "y"], "pm", climate=climate, **FAST).fit(train)
+        for climate in (True, False)
+    )
+    later = test.assign(time=test.time + pd.Timedelta(days=12))
+    moved = [
+        np.abs(np.log(with_it.predict(df) / without.predict(df))).mean() for df in (later, test)
+    ]
+    assert (with_it.model_.climate.share > 0).any()
+    assert not (without.model_.climate.share > 0).any()
+    assert moved[0] > 3 * moved[1]
 
 
 def test_new_sensors_and_missing_covariates_are_fine(model, split):

@@ -61,9 +61,32 @@ def test_counts_follow_the_negative_binomial():
     np.testing.assert_array_equal(found, law.ppf(p))
 
 
+def test_zero_inflated_counts_have_more_zeros():
+    """P(0) = pi + (1 - pi) f(0) and P(y) = (1 - pi) f(y), f being the negative binomial's."""
+    kind, plain = LIKELIHOODS["zero-inflated"](), LIKELIHOODS["negative-binomial"]()
+    scale = kind.target_scale(np.floor(TARGETS))
+    y = np.arange(200.0)
+    z = kind.to_working(y, scale)
+    more = 1 / (1 + np.exp(LAW.tail))
+    expected = (1 - more) * np.exp(_log_prob(plain, z, scale)) + more * (y == 0)
+    mass = np.exp(_log_prob(kind, z, scale))
+    np.testing.assert_allclose(mass, expected, rtol=1e-9)
+    np.testing.assert_allclose(kind.cdf(z, LAW, scale), np.cumsum(mass), rtol=1e-9)
+    assert np.abs(plain.cdf(z, LAW, scale) - np.cumsum(mass)).max() > 0.1  # negative control
+    p = np.array([0.01, 0.3, 0.6, 0.95])
+    found = kind.from_working(kind.quantile(p, LAW, scale), scale)
+    np.testing.assert_array_equal(found, np.searchsorted(np.cumsum(mass), p))
+
+
 @pytest.mark.parametrize(
     ("name", "wrong"),
-    [("log-normal", 0.0), ("gamma", -1.0), ("truncated-normal", -1.0), ("negative-binomial", 0.5)],
+    [
+        ("log-normal", 0.0),
+        ("gamma", -1.0),
+        ("truncated-normal", -1.0),
+        ("negative-binomial", 0.5),
+        ("zero-inflated", -2.0),
+    ],
 )
 def test_impossible_targets_are_refused(name, wrong):
     df = pd.DataFrame({"time": pd.date_range("2024", periods=7, freq="h"), "x": 0.0, "y": TARGETS})
@@ -158,7 +181,7 @@ def test_recalibration_is_uniform_on_what_it_was_fitted_to_and_goes_back():
 
 
 def test_recalibration_covers_as_conformal_prediction_does():
-    """1000 exchangeable rows, a shrinkage of 4 in 1004: a 90 % interval covers .9.
+    """1000 exchangeable rows, a shrinkage of 5 in 1005: a 90 % interval covers .9.
 
     300 repetitions of 200 new rows; the standard error of the mean coverage is below .002, so
     that .88 is more than five of them away. Uncalibrated, the same interval covers below .75.
