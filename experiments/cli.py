@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 
 from . import UserError
-from .commands import prior
+from .commands import forecast, prior
 
 if TYPE_CHECKING:
     from paper_figures import Stored
@@ -31,6 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(forecast.app, name="forecast")
 app.add_typer(prior.app, name="prior")
 
 

@@ -1,23 +1,30 @@
-"""Inputs that studies look at: grids, a generated set, scikit-learn's bundled sets, UCI folders.
+"""Inputs that studies look at: grids, a generated set, scikit-learn's bundled sets, UCI folders,
+tables of measurements in space and time.
 
 A UCI folder is one of the files ``data.txt``, ``index_features.txt``, ``index_train_<k>.txt`` as
 the literature on Bayesian networks shares them; the folder that holds them is named by the study or
-by the environment variable ``MOEBIUS_UCI``.
+by the environment variable ``MOEBIUS_UCI``. The folder of space-time tables is named in the same
+way, by ``MOEBIUS_AIR``.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import UserError
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 VARIABLE = "MOEBIUS_UCI"
+AIR_VARIABLE = "MOEBIUS_AIR"
 
 BUNDLED = ("breast_cancer", "diabetes", "digits", "iris", "wine")
 """Data sets that come with scikit-learn."""
@@ -112,6 +119,39 @@ def banana(n: int, noise: float, seed: int) -> Inputs:
     from sklearn.datasets import make_moons
 
     return Inputs.of(make_moons(n, noise=noise, random_state=seed)[0])
+
+
+def read_table(path: str | Path, text: Sequence[str] = ()) -> pd.DataFrame:
+    """A table in a CSV file, compressed or not, or in a Parquet file.
+
+    Parameters
+    ----------
+    path : path
+        Ending in .parquet if it is one.
+    text : sequence of str
+        Columns of a CSV file that are text even where they look like numbers, such as names.
+
+    Raises
+    ------
+    DataError
+        If there is no such file, or it is no such table.
+    """
+    import pandas as pd
+
+    try:
+        if Path(path).suffix == ".parquet":
+            return pd.read_parquet(path)
+        return pd.read_csv(path, dtype=dict.fromkeys(text, "str"))
+    except FileNotFoundError:
+        raise DataError(f"there is no file {path}") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as a table: {error}") from None
+
+
+def air_folder(folder: str | None = None) -> Path | None:
+    """The folder of space-time tables: the given one, else what ``MOEBIUS_AIR`` names, if any."""
+    home = folder if folder is not None else os.environ.get(AIR_VARIABLE)
+    return Path(home) if home else None
 
 
 def _table(path: Path, kind: type) -> Any:

@@ -15,6 +15,7 @@ import pandas as pd
 
 RENDERERS = {
     "coverage": "paper_figures.coverage",
+    "forecast": "paper_figures.forecast",
     "functional_prior": "paper_figures.functional_prior",
     "likelihood": "paper_figures.likelihood",
     "posterior": "paper_figures.posterior",

@@ -1,0 +1,161 @@
+"""Forecasters on hidden parts of records: scores with verdicts, and what forecasts look like.
+
+The first arm of a study is judged: its coverage on each task, and its CRPS and interval score
+against each other arm's (`forecast_verdicts` has the rules). In an ablation the other arms lack a
+part of the first, and the difference is what that part is worth. A study that hides at several
+rates is drawn by rate alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from . import Rendered
+from .forecast_maps import map_figure, places_of, series_figure, series_of
+from .forecast_scores import (
+    grouped,
+    groups_figure,
+    rates_figure,
+    reliability_figure,
+    reliability_table,
+    scores_figure,
+    worth_figure,
+)
+from .forecast_verdicts import (
+    BOUNDS,
+    block_sums,
+    differences,
+    scores,
+    verdict_of_coverage,
+)
+from .style import save
+
+
+def render(
+    study: Any, profile: str, table: pd.DataFrame, prepared: dict[str, Any], folder: Path
+) -> Rendered:
+    """Draw a study of forecasts; see `paper_figures.render`."""
+    good = table[table["status"] == "ok"]
+    if good.empty:
+        raise ValueError("The 'table' parameter must have a cell that did not fail; got none.")
+    good = in_order(good, list(study.setting.tasks), list(study.setting.arms))
+    data = " and ".join(good["data"].unique())
+    stamp = f"{study.name} {profile}, configuration {study.config_hash}, record {data}"
+    models = list(good["model"].unique())
+    title = study.title if study.setting.table is None else f"{study.title} (record: {data})"
+    sums = block_sums(good)
+    found = scores(sums)
+    bounds = study.profile(profile).coverage
+    found["coverage95_verdict"] = [
+        verdict_of_coverage(
+            row["coverage95_low"],
+            row["coverage95_high"],
+            row["blocks"],
+            bounds.get(row["task"], BOUNDS),
+        )
+        for row in found.to_dict("records")
+    ]
+    seconds = good.assign(seconds=good["fit_seconds"] + good["predict_seconds"])
+    found = found.merge(seconds.groupby(["task", "model"])["seconds"].mean().reset_index())
+    files: list[Path] = []
+
+    def keep(figure: Any, shown: pd.DataFrame, name: str) -> None:
+        files.extend(save(figure, shown, folder, f"{profile}-{name}", stamp))
+
+    worth = differences(sums, models[0])
+    rates = with_rates(found, study.setting.tasks)
+    if len(rates):
+        keep(rates_figure(rates, title), rates, "rates")
+        return Rendered(files, summary(found, worth), headline(study, good, found, worth))
+    keep(scores_figure(found, title), found, "scores")
+    if len(worth):
+        keep(worth_figure(worth, models[0], title), worth, "worth")
+    levels = reliability_table(good)
+    keep(reliability_figure(levels, title), levels, "reliability")
+    for by in ("horizon", "gap"):
+        groups = grouped(good, by, study.setting.tasks)
+        if len(groups):
+            keep(groups_figure(groups, by, title), groups, by)
+    own = good[(good["model"] == models[0]) & (good["replicate"] == 0)]
+    for name, table_of, draw in (
+        ("series", series_of, series_figure),
+        ("places", places_of, map_figure),
+    ):
+        if name in own and own[name].notna().any():
+            shown = table_of(own)
+            keep(draw(shown, title), shown, name)
+    return Rendered(files, summary(found, worth), headline(study, good, found, worth))
+
+
+def in_order(table: pd.DataFrame, tasks: list[str], arms: list[str]) -> pd.DataFrame:
+    """Rows in the order of the study's tasks and arms, then of replicates."""
+    keys = pd.DataFrame(
+        {
+            "task": table["task"].map(tasks.index),
+            "model": table["model"].map(arms.index),
+            "replicate": table["replicate"],
+        }
+    )
+    return table.loc[keys.sort_values(["task", "model", "replicate"]).index].reset_index(drop=True)
+
+
+def with_rates(found: pd.DataFrame, tasks: dict[str, Any]) -> pd.DataFrame:
+    """Scores with pattern and rate of their task; none unless a pattern has several rates."""
+    own = found[[tasks[task].rate is not None for task in found["task"]]]
+    own = own.assign(
+        pattern=[tasks[task].pattern for task in own["task"]],
+        rate=[tasks[task].rate for task in own["task"]],
+    )
+    return own if own.groupby("pattern")["rate"].nunique().gt(1).any() else own.iloc[:0]
+
+
+def summary(found: pd.DataFrame, worth: pd.DataFrame) -> pd.DataFrame:
+    """The table for the terminal, a row a task and model; after ± stand standard errors."""
+    gaps = {(row["task"], row["model"]): row for row in worth.to_dict("records")}
+    rows = []
+    for row in found.to_dict("records"):
+        gap = gaps.get((row["task"], row["model"]))
+        rows.append(
+            {
+                "task": row["task"],
+                "model": row["model"],
+                "CRPS": row["crps"],
+                "above 1st": "" if gap is None else _told(gap, "crps", "+.3g"),
+                "1st better": "" if gap is None else gap["crps_verdict"],
+                "interval": row["interval_score95"],
+                "95% cover": _told(row, "coverage95", ".3f"),
+                "in bounds": row["coverage95_verdict"],
+                "CPU s": f"{row['seconds']:.1f}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def headline(study: Any, good: pd.DataFrame, found: pd.DataFrame, worth: pd.DataFrame) -> str:
+    """The outcome in some sentences."""
+    first = found["model"].iloc[0]
+    own = found[found["model"] == first]
+    lines = [
+        f"{study.name} on {', '.join(good['data'].unique())}: 95% intervals of {first} within "
+        f"their bounds: {_counts(own['coverage95_verdict'])}."
+    ]
+    for name, words in (("crps", "CRPS"), ("interval_score95", "interval score")):
+        if len(worth):
+            told = _counts(worth[f"{name}_verdict"])
+            lines.append(f"Its {words} below another arm's: {told}.")
+    lines.append(
+        f"{len(good)} cells, {own['blocks'].min()} to {own['blocks'].max()} blocks of days a "
+        "task; intervals are 95% ones, each of its own, not of all together."
+    )
+    return "\n".join(lines)
+
+
+def _counts(verdicts: pd.Series) -> str:
+    return ", ".join(f"{count} {word}" for word, count in verdicts.value_counts().items())
+
+
+def _told(row: dict[Any, Any], name: str, form: str) -> str:
+    return f"{row[name]:{form}} ± {row[f'{name}_se']:.2g}"
