@@ -121,8 +121,8 @@ class Study(_Strict):
     def seed_of(self, n: int, replicate: int, *purpose: str | int, bits: int = 128) -> int:
         """Return the seed for one purpose within one replicate.
 
-        The key is (study name, base seed, n, replicate, *purpose). The arm is not part of it, so
-        arms share their data; add it to `purpose` where an arm needs random numbers of its own.
+        The key is ``(study name, base seed, n, replicate, *purpose)``. The arm is not part of it,
+        so arms share their data; add it to `purpose` where an arm needs random numbers of its own.
         The setting is not part of it either: two settings under one name have common random
         numbers.
         """

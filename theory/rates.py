@@ -195,7 +195,7 @@ class Rate:
 
     @property
     def plausible_shapes(self) -> tuple[str, ...]:
-        """Laws against which the evidence is not "very strong" (BIC difference at most 10 [5]_).
+        """Laws against which the evidence is not "very strong", a BIC difference above 10.
 
         With 40 replicates of sizes 100 to 100,000 nothing tells n^-a from (log n)^(1/2) n^-a, or
         n^-1/8 from 1/log n: then this names them all.

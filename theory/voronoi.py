@@ -91,12 +91,13 @@ class VoronoiLoss:
     translation : dict of str to Tensor
         What was added to the fitted measure: "log_weight" (...,) and gate parts (..., dim).
     weighted : dict of (str, str) to Tensor
-        (group, kind) to (...,): the sum over cells of that kind of w |d|, where a group is "mass"
-        or a part of an atom, and kind is "single" or "multi", the number of fitted atoms in the
-        cell. For "mass" it is the sum of |mass of cell - true mass|. NaN without such a cell, and
-        for a gate part that was translated onto the only single-atom cell.
+        (group, kind) to (...,): the sum over cells of that kind of ``w |d|``, where a group is
+        "mass" or a part of an atom, and kind is "single" or "multi", the number of fitted atoms in
+        the cell. For "mass" it is that of absolute differences between a cell's mass and the true
+        one. NaN without such a cell, and for a gate part that was translated onto the only
+        single-atom cell.
     largest : dict of (str, str) to Tensor
-        The same, for the largest |d|, not weighted.
+        The same, for the largest ``|d|``, not weighted.
     order : str
         The order, "D1", "D2", "sharp" or "custom".
     compared : tuple of str

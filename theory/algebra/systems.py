@@ -57,7 +57,7 @@ class PolynomialSystem:
     variables : tuple of str
         An atom's variables, in the order of exponents.
     equations : mapping
-        Label, (s,) or (*l1, l2), to phi.
+        Label, (s,) or ``(*l1, l2)``, to phi.
     """
 
     name: str
@@ -140,7 +140,7 @@ def softmax_system(n_atoms: int, order: int, n_features: int = 1) -> PolynomialS
     Returns
     -------
     PolynomialSystem
-        With equations labelled (*l1, l2).
+        With equations labelled ``(*l1, l2)``.
 
     Examples
     --------
