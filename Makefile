@@ -18,7 +18,7 @@ TORCH_PIN := $(shell grep '^torch==' constraints.txt)
 # one thread a process: tests and workers run side by side
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: reproduce install test test-fast lint bench clean
+.PHONY: reproduce install test test-fast lint docs bench clean
 
 reproduce: $(VENV)/.runtime
 	$(BIN)/moebius run $(STUDY) --profile $(PROFILE) --out $(OUT) --jobs $(JOBS)
@@ -36,6 +36,9 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.dev
+	$(ONE_THREAD) $(BIN)/sphinx-build -q -W --keep-going docs docs/_build/html
 
 bench: $(VENV)/.dev
 	$(ONE_THREAD) $(BIN)/python -m benchmarks run all
