@@ -113,6 +113,11 @@ class ChunkedProblem(Problem):
     def n_observations(self) -> int:
         return self.data.n
 
+    @property
+    def most_held(self) -> int:
+        """Those of a chunk."""
+        return self.data.size
+
     def evaluate(self, params: Tensor, rows: Tensor, order: Order, n_climbs: int = 0) -> Evaluation:
         """Log-likelihoods of params (B, P), summed over chunks."""
         parts = (

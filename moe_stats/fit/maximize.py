@@ -194,13 +194,12 @@ def _up_the_rungs(
 
 
 def _rungs(problem: Problem) -> list[Problem]:
-    """The problem on more and more rows, short of all."""
-    sizes = []
-    n = problem.n_observations // RUNG
-    while n >= 2 * SEARCH_ROWS:
+    """The problem on more and more rows, short of all and of what may be held."""
+    sizes, n = [], RUNG * SEARCH_ROWS
+    while n <= min(problem.n_observations // 2, problem.most_held):
         sizes.append(n)
-        n //= RUNG
-    return [problem.subsample(n) for n in reversed(sizes)]
+        n *= RUNG
+    return [problem.subsample(n) for n in sizes]
 
 
 def _climb_rivals(problem: Problem, found: NewtonResult, tol: float, max_iter: int) -> NewtonResult:

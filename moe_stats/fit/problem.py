@@ -86,6 +86,11 @@ class Problem:
         return self.y.shape[-1]
 
     @property
+    def most_held(self) -> int:
+        """How many observations a subsample may hold."""
+        return self.n_observations
+
+    @property
     def is_smooth(self) -> bool:
         """Whether the gate keeps every expert, so that the likelihood has no jumps."""
         return self.form.top_k is None or self.form.top_k >= self.n_experts

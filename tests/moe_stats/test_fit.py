@@ -391,7 +391,7 @@ def test_bounded_weights_climb_rung_by_rung_to_the_maximum_of_all_rows(monkeypat
     X, y = data(n=2_100)
     options = {"n_experts": 2, "min_weight": 0.35, "n_init": 2, "n_rounds": 1}
     best = fit_mle(X, y, random_states=[0], **options)
-    monkeypatch.setattr(maximize, "SEARCH_ROWS", 200)
+    monkeypatch.setattr(maximize, "SEARCH_ROWS", 84)
     problem = problem_of(X, y, min_weight=0.35)
     assert [rung.n_observations for rung in maximize._rungs(problem)] == [420]
     fit = fit_mle(X, y, random_states=[0], **options)
