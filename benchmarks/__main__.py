@@ -19,6 +19,7 @@ NAMES = (
     "sgmcmc",
     "simulate",
     "cpu",
+    "scaling",
     "triton",
 )
 
@@ -35,7 +36,8 @@ def main() -> None:
     torch.set_num_threads(1)
     for name in NAMES if chosen.name == "all" else (chosen.name,):
         rows = []
-        for row in import_module(f".{name}", __package__).run(chosen.quick):
+        benchmark = import_module(f".{name}", __package__)
+        for row in benchmark.run(chosen.quick):
             rows.append(row)
             if chosen.json:
                 print(json.dumps(row.as_dict()), flush=True)
@@ -48,7 +50,7 @@ def main() -> None:
         if chosen.save and rows:
             from .report import save
 
-            save(name, rows)
+            save(name, rows, getattr(benchmark, "picture", None))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What a run leaves behind: rows with versions and device, a table and a picture of them.
 
 ``python -m benchmarks run NAME --save`` writes ``NAME.json``, ``NAME.md`` and ``NAME.png`` here in
-``results/``.
+``results/``. A benchmark with a function ``picture`` draws its own.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import io
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,18 @@ from .measure import Row
 FOLDER = Path(__file__).parent / "results"
 
 
-def save(name: str, rows: Sequence[Row], folder: Path = FOLDER) -> None:
-    """Write the rows of a benchmark."""
+def save(
+    name: str,
+    rows: Sequence[Row],
+    draw: Callable[[Sequence[Any]], bytes] | None = None,
+    folder: Path = FOLDER,
+) -> None:
+    """Write the rows of a benchmark, with its own picture if it draws one."""
     folder.mkdir(exist_ok=True)
     record = {"benchmark": name, **conditions(), "rows": [row.as_dict() for row in rows]}
     write_whole(folder / f"{name}.json", (json.dumps(record, indent=1) + "\n").encode())
     write_whole(folder / f"{name}.md", table(rows).encode())
-    write_whole(folder / f"{name}.png", _picture(rows))
+    write_whole(folder / f"{name}.png", (draw or _picture)(rows))
 
 
 def conditions() -> dict[str, Any]:

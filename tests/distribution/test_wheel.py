@@ -1,4 +1,4 @@
-"""The wheel, unpacked away from the checkout as an installer would, holds all that the packages need."""
+"""The wheel, unpacked away from the checkout as an installer would, holds what is needed."""
 
 import os
 import subprocess

@@ -34,7 +34,7 @@ def test_every_row_is_there(device, tmp_path):
         if row.bytes_moved:
             assert row.share > 0
             assert row.ratio_to_compiled > 0
-    report.save("tiny", rows, tmp_path)
+    report.save("tiny", rows, folder=tmp_path)
     saved = json.loads((tmp_path / "tiny.json").read_text())
     assert len(saved["rows"]) == len(rows)
     assert saved["versions"]["torch"] in torch.__version__
