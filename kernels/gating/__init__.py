@@ -15,9 +15,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .. import gpu
+from .. import compiler, gpu
 from ..checks import check_choice
-from ..compiler import has_compiler
 from . import naive
 from .form import Evaluation, GateForm, Layout, Order
 
@@ -162,14 +161,13 @@ def _can_compile(params: Tensor) -> bool:
 
 @functools.cache
 def _compiles() -> bool:
-    """Whether inductor finds a C++ compiler; warns once if not."""
-    found = has_compiler()
-    if not found:
+    """Whether `torch.compile` works here; warns once if not."""
+    reason = compiler.missing()
+    if reason:
         warnings.warn(
-            "No C++ compiler was found (g++ or clang++ on PATH, or CXX): Moebius runs its "
-            "likelihood passes in plain PyTorch, which gives the same results about ten times "
-            "slower on large data.",
+            f"{reason}: Moebius runs its likelihood passes in plain PyTorch, which gives the same "
+            f"results about ten times slower on large data.",
             RuntimeWarning,
             stacklevel=4,
         )
-    return found
+    return not reason

@@ -16,9 +16,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from .. import gpu
+from .. import compiler, gpu
 from ..checks import check_choice
-from ..compiler import has_compiler
 from ..philox import Stream
 from . import naive
 from .naive import scale_adaptation, sufficient_decay
@@ -90,8 +89,8 @@ def _dispatching(formula: Formula) -> Formula:
 
 
 def can_compile(device: torch.device) -> bool:
-    """Whether ``torch.compile`` finds what it needs: a C++ compiler for a CPU, Triton for a GPU."""
-    return has_compiler() if device.type == "cpu" else not gpu.missing()
+    """Whether ``torch.compile`` has what it needs: a C++ compiler for a CPU, Triton for a GPU."""
+    return not compiler.missing() if device.type == "cpu" else not gpu.missing()
 
 
 def _in_triton(name: str, given: dict[str, Any]) -> bool:

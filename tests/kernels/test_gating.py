@@ -1,6 +1,9 @@
 """The gating likelihood: naive against compiled, both against the formula and autograd."""
 
 import math
+import os
+import subprocess
+import sys
 import warnings
 from functools import partial
 
@@ -481,11 +484,26 @@ def test_a_named_form_runs_whatever_the_size(ran, monkeypatch):
 def no_compiler(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
-    for cached in (gating._compiles, compiler.has_compiler):
+    for cached in (gating._compiles, compiler.missing):
         cached.cache_clear()
     yield
-    for cached in (gating._compiles, compiler.has_compiler):
+    for cached in (gating._compiles, compiler.missing):
         cached.cache_clear()
+
+
+def test_a_compiler_that_fails_is_as_good_as_none(tmp_path):
+    """As where PyTorch's headers are not installed. Inductor reads CXX once, at its import."""
+    path = tmp_path / "c++"
+    path.write_text("#!/bin/sh\nexit 1\n")
+    path.chmod(0o755)
+    done = subprocess.run(
+        [sys.executable, "-c", "from kernels import compiler; print(compiler.missing())"],
+        env={**os.environ, "CXX": str(path), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("The C++ compiler fails (")
 
 
 @pytest.mark.usefixtures("no_compiler")
