@@ -51,13 +51,15 @@ def series_of(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def series_figure(found: pd.DataFrame, title: str) -> Figure:
+def series_figure(found: pd.DataFrame, title: str, unit: str) -> Figure:
     """Fans over what was hidden, a row a task.
 
     Parameters
     ----------
     found : DataFrame
         As `series_of` returns it.
+    unit : str
+        Of the target.
     """
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
     from matplotlib.figure import Figure
@@ -97,7 +99,7 @@ def series_figure(found: pd.DataFrame, title: str) -> Figure:
             ax.xaxis.set_major_locator(locator)
             ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
             ax.set_title(f"{task}, sensor {own['sensor'].iloc[0]}")
-            ax.set_ylabel("target's unit")
+            ax.set_ylabel(unit)
         handles, names = axes[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside right center")
         figure.suptitle(title, fontsize=11)
@@ -131,20 +133,22 @@ def places_of(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([part for part in parts if len(part)], ignore_index=True)
 
 
-def map_figure(found: pd.DataFrame, title: str) -> Figure:
+def map_figure(found: pd.DataFrame, title: str, unit: str) -> Figure:
     """Mean truth, mean median and mean width of the 90% interval of every place, a row a task.
 
     Parameters
     ----------
     found : DataFrame
         As `places_of` returns it.
+    unit : str
+        Of the target.
     """
     from matplotlib.figure import Figure
 
     tasks = list(dict.fromkeys(found["task"]))
     panels = {"truth": "truth", "median": "forecast median", "width": "width of 90% interval"}
     with style():
-        figure = Figure(figsize=(8.4, 2.2 * len(tasks) + 0.7))
+        figure = Figure(figsize=(7.2, 1.75 * len(tasks) + 0.7))
         axes = figure.subplots(len(tasks), 3, squeeze=False, sharex=True, sharey=True)
         centre, half, aspect = _frame(found)
         for row, task in zip(axes, tasks, strict=True):
@@ -159,7 +163,7 @@ def map_figure(found: pd.DataFrame, title: str) -> Figure:
                     hidden["x"],
                     hidden["y"],
                     c=hidden[name],
-                    s=34 if len(hidden) <= 40 else 12,
+                    s=60 if len(hidden) <= 40 else 12,
                     cmap="viridis" if name == "width" else "cividis",
                     vmin=low,
                     vmax=high,
@@ -177,7 +181,7 @@ def map_figure(found: pd.DataFrame, title: str) -> Figure:
         for ax in axes[-1]:
             ax.set_xlabel(found["x_name"].iloc[0])
         figure.suptitle(
-            f"{title}\nmeans over hidden values in the target's unit; triangles were observed",
+            f"{title}\nmeans over hidden values in {unit}; triangles were observed",
             fontsize=10,
         )
     return figure

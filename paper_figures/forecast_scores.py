@@ -1,7 +1,8 @@
 """Scores of forecasters as pictures: by model, by rate, by horizon or gap, by level.
 
-Units are those of the target. Error bars and bands are 95% intervals of `forecast_verdicts`, or
-two standard errors where the caption of an axis says so. Models keep colour and marker throughout.
+Error bars are 95% intervals of `forecast_verdicts`: of scores on a logarithmic scale, of coverages
+Wilson's. Those by horizon or gap rest on standard errors by bootstrap. Models keep colour and
+marker throughout.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import pandas as pd
 
 from moe_stats.plots import COLOURS, MARKERS
 
+from .forecast_verdicts import positive_interval, share_error, share_interval
 from .style import style
 
 if TYPE_CHECKING:
@@ -32,18 +34,20 @@ EXTRA = ("#666666",)
 """For the eighth model."""
 
 AXES = {
-    "horizon": "hours since the last observation, upper edge of the bin",
-    "gap": "length of the gap in hours, upper edge of the bin",
+    "horizon": "hours since the last observation",
+    "gap": "length of the gap in hours",
 }
 
 
-def scores_figure(found: pd.DataFrame, title: str) -> Figure:
+def scores_figure(found: pd.DataFrame, title: str, unit: str) -> Figure:
     """A row a task: CRPS, interval score and coverage of every model with their 95% intervals.
 
     Parameters
     ----------
     found : DataFrame
         As `forecast_verdicts.scores` returns it.
+    unit : str
+        Of the target.
     """
     from matplotlib.figure import Figure
 
@@ -59,15 +63,16 @@ def scores_figure(found: pd.DataFrame, title: str) -> Figure:
                         _error_bar(ax, entry, name, place, models)
                 if name == "coverage95":
                     ax.axvline(NOMINAL, color="0.25", ls="--", lw=1)
+                    ax.set_xlim(max(0.0, float(part[name].min()) - 0.2), 1.02)
                 else:
-                    ax.set_xlim(left=max(0.0, ax.get_xlim()[0]))
+                    _logarithmic(ax, "x", part[name])
             row[0].set_yticks(range(len(models)), models)
             row[0].set_ylim(len(models) - 0.5, -0.5)
             row[0].set_ylabel(task)
         for ax, words in zip(axes[0], PANELS.values(), strict=True):
             ax.set_title(words)
-        for ax, unit in zip(axes[-1], ("target's unit", "target's unit", "share"), strict=True):
-            ax.set_xlabel(f"{unit}, with 95% interval")
+        for ax, words in zip(axes[-1], (unit, unit, "share"), strict=True):
+            ax.set_xlabel(f"{words}, with 95% interval")
         figure.suptitle(title, fontsize=11)
     return figure
 
@@ -115,13 +120,15 @@ def worth_figure(worth: pd.DataFrame, reference: str, title: str) -> Figure:
     return figure
 
 
-def rates_figure(found: pd.DataFrame, title: str) -> Figure:
+def rates_figure(found: pd.DataFrame, title: str, unit: str) -> Figure:
     """CRPS and coverage against the rate of missing values, a column a pattern, a line a model.
 
     Parameters
     ----------
     found : DataFrame
         As `forecast_verdicts.scores` returns it, with columns pattern and rate.
+    unit : str
+        Of the target.
     """
     from matplotlib.figure import Figure
 
@@ -140,7 +147,7 @@ def rates_figure(found: pd.DataFrame, title: str) -> Figure:
             column[1].axhline(NOMINAL, color="0.25", ls="--", lw=1)
             column[1].set_xlabel("share of values hidden")
         _within_range(axes[0, 0], axes[1, 0], found)
-        axes[0, 0].set_ylabel("CRPS (target's unit),\n95% interval")
+        axes[0, 0].set_ylabel(f"CRPS ({unit}),\n95% interval")
         axes[1, 0].set_ylabel("coverage of 95% intervals,\n95% interval")
         _legend(figure, axes[0, 0])
         figure.suptitle(title, fontsize=11)
@@ -161,8 +168,8 @@ def grouped(table: pd.DataFrame, by: str, tasks: dict[str, Any]) -> pd.DataFrame
     Returns
     -------
     DataFrame
-        Columns task, model, upper (hours, inf for the last bin), n, crps and coverage95 with their
-        standard errors; without tasks of a single bin.
+        Columns task, model, rank and group (of the bin), n, crps and coverage95 with their standard
+        errors and the ends of intervals of two; without tasks of a single bin.
     """
     wanted = {"horizon": ("forecast",), "gap": ("block", "outage")}[by]
     rows = []
@@ -174,32 +181,51 @@ def grouped(table: pd.DataFrame, by: str, tasks: dict[str, Any]) -> pd.DataFrame
     if not rows:
         return pd.DataFrame()
     found = pd.concat(rows, ignore_index=True)
-    found["upper"] = found["group"].astype(float)
     for name in ("crps", "coverage95"):
         found[name] = found[name].astype(float) * found["n"]
         found[f"{name}_se"] = (found[f"{name}_se"].astype(float) * found["n"]) ** 2
     names = ["crps", "crps_se", "coverage95", "coverage95_se"]
-    out = found.groupby(["task", "model", "upper"], sort=False)[["n", *names]].sum(min_count=1)
+    bin_of = ["task", "model", "rank", "group"]
+    out = found.groupby(bin_of, sort=False)[["n", *names]].sum(min_count=1)
     for name in ("crps", "coverage95"):
         out[name] /= out["n"]
         out[f"{name}_se"] = np.sqrt(out[f"{name}_se"].astype(float)) / out["n"]
     out = out.reset_index().astype(dict.fromkeys(("n", *names), float))
-    bins = out.groupby("task")["upper"].transform("nunique")
-    return out[bins > 1].sort_values("upper", kind="stable").reset_index(drop=True)
+    ends = [
+        (
+            *positive_interval(row["crps"], row["crps_se"], 2.0),
+            *share_interval(
+                row["coverage95"],
+                share_error(row["coverage95"], row["coverage95_se"], row["n"]),
+                row["n"],
+                2.0,
+            ),
+        )
+        for row in out.to_dict("records")
+    ]
+    out[["crps_low", "crps_high", "coverage95_low", "coverage95_high"]] = ends
+    bins = out.groupby("task")["rank"].transform("nunique")
+    place = out["task"].map(list(tasks).index)
+    order = out.assign(place=place)[bins > 1].sort_values(["place", "rank"], kind="stable").index
+    return out.loc[order].reset_index(drop=True)
 
 
-def groups_figure(found: pd.DataFrame, by: str, title: str) -> Figure:
+def groups_figure(found: pd.DataFrame, by: str, title: str, unit: str) -> Figure:
     """CRPS and coverage by horizon or gap, a column a task, a line a model.
 
     Parameters
     ----------
     found : DataFrame
         As `grouped` returns it.
+    by : {"horizon", "gap"}
+    unit : str
+        Of the target.
     """
     from matplotlib.figure import Figure
 
-    tasks, models = sorted(_unique(found, "task")), _unique(found, "model")
-    edges = sorted(found["upper"].unique())
+    tasks, models = _unique(found, "task"), _unique(found, "model")
+    bins = dict(sorted(zip(found["rank"], found["group"], strict=True)))
+    ranks = list(bins)
     with style():
         figure = Figure(figsize=(2.9 * len(tasks) + 1.9, 4.6))
         axes = figure.subplots(2, len(tasks), squeeze=False, sharey="row", sharex=True)
@@ -208,17 +234,15 @@ def groups_figure(found: pd.DataFrame, by: str, title: str) -> Figure:
                 for i, model in enumerate(models):
                     part = found[(found["task"] == task) & (found["model"] == model)]
                     shift = 0.08 * (i - (len(models) - 1) / 2)
-                    place = np.array([edges.index(edge) for edge in part["upper"]])
+                    place = np.array([ranks.index(rank) for rank in part["rank"]])
                     _line(ax, place + shift, part, name, model, models)
             column[0].set_title(task)
             column[1].axhline(NOMINAL, color="0.25", ls="--", lw=1)
-            column[1].set_xticks(
-                range(len(edges)), ["no end" if np.isinf(e) else f"{e:g}" for e in edges]
-            )
+            column[1].set_xticks(range(len(bins)), list(bins.values()), rotation=45, ha="right")
         _within_range(axes[0, 0], axes[1, 0], found)
         figure.supxlabel(AXES[by], fontsize=9)
-        axes[0, 0].set_ylabel("CRPS (target's unit),\ntwo standard errors")
-        axes[1, 0].set_ylabel("coverage of 95% intervals,\ntwo standard errors")
+        axes[0, 0].set_ylabel(f"CRPS ({unit}),\n95% interval")
+        axes[1, 0].set_ylabel("coverage of 95% intervals,\n95% interval")
         _legend(figure, axes[0, 0])
         figure.suptitle(title, fontsize=11)
     return figure
@@ -310,10 +334,7 @@ def _error_bar(
 def _line(
     ax: Axes, x: Any, part: pd.DataFrame, name: str, model: str, models: Sequence[str]
 ) -> None:
-    if f"{name}_low" in part:
-        ends = [part[name] - part[f"{name}_low"], part[f"{name}_high"] - part[name]]
-    else:
-        ends = [2 * part[f"{name}_se"]] * 2
+    ends = [part[name] - part[f"{name}_low"], part[f"{name}_high"] - part[name]]
     ax.errorbar(
         x,
         part[name],
@@ -326,9 +347,23 @@ def _line(
     )
 
 
+def _logarithmic(ax: Axes, name: str, values: pd.Series) -> None:
+    """A logarithmic axis that ends where scores do, whatever their intervals."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    low, high = float(values.min()) / 1.6, float(values.max()) * 1.6
+    ax.set(**{f"{name}scale": "log", f"{name}lim": (low, high)})
+    axis = ax.xaxis if name == "x" else ax.yaxis
+    decades = math.log10(high / low)
+    subs = (1, 1.5, 2, 3, 5, 7) if decades < 0.8 else (1, 2, 5) if decades < 1.7 else (1,)
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter("{x:g}")
+
+
 def _within_range(crps: Axes, coverage: Axes, found: pd.DataFrame) -> None:
     """Axes that end where scores do, whatever their intervals."""
-    crps.set_ylim(0, 1.25 * float(found["crps"].max()))
+    _logarithmic(crps, "y", found["crps"])
     coverage.set_ylim(max(0.0, float(found["coverage95"].min()) - 0.1), 1.02)
 
 

@@ -6,9 +6,12 @@ weeks where values are daily) with :math:`n_b` rows; rows of one block are depen
 
 .. math:: \frac{1}{\sum n_b} \sqrt{\frac{B}{B - 1} \sum_b (s_b - \bar s\, n_b)^2},
 
-and its 95% interval Student's with B - 1 degrees of freedom. Cities of different replicates are
-different blocks; replicates on one table hide the same days, which are one block in all of them.
-The standard error of a coverage is at least that of as many independent rows (Agresti and Coull's).
+and its 95% interval Student's with B - 1 degrees of freedom: of a difference as it stands, of a
+score on the scale of logarithms, so that it stays above 0. That of a coverage is Wilson's with as
+many independent rows as its standard error stands for, so that it stays within [0, 1]; the error
+itself is at least that of as many independent rows (Agresti and Coull's). Cities of different
+replicates are different blocks; replicates on one table hide the same days, which are one block in
+all of them.
 The difference of two arms is taken row by row within blocks, so that what is common to both drops
 out. Intervals are of the days and masks, not of the training seed, unless replicates vary it.
 
@@ -25,16 +28,21 @@ References
 ----------
 Agresti, Coull (1998), Approximate is better than "exact" for interval estimation of proportions.
 Cochran (1977), Sampling Techniques, section 6.4.
+Korn, Graubard (1998), Confidence intervals for proportions with small expected number of positive
+counts estimated from survey data.
+Wilson (1927), Probable inference, the law of succession, and statistical inference.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+
+Kind = Literal["real", "positive", "share"]
 
 BLOCK_DAYS, BLOCK_DAYS_OF_DAILY = 3, 14
 MIN_BLOCKS = 5
@@ -86,7 +94,8 @@ def scores(sums: pd.DataFrame) -> pd.DataFrame:
         row["blocks"] = len(by_block)
         counts = by_block["n"].to_numpy()
         for name, column in SCORES.items():
-            found = ratio(by_block[column].to_numpy(), counts, share=name == "coverage95")
+            kind: Kind = "share" if name == "coverage95" else "positive"
+            found = ratio(by_block[column].to_numpy(), counts, kind)
             row |= _named(name, found)
         rows.append(row)
     return pd.DataFrame(rows)
@@ -125,15 +134,15 @@ def differences(sums: pd.DataFrame, reference: str) -> pd.DataFrame:
 
 
 def ratio(
-    sums: np.ndarray, counts: np.ndarray, *, share: bool = False
+    sums: np.ndarray, counts: np.ndarray, kind: Kind = "real"
 ) -> tuple[float, float, float, float]:
     """Mean, standard error and both ends of its 95% interval; see the module's docstring.
 
     Parameters
     ----------
     sums, counts : ndarray (B,)
-    share : bool
-        Whether the sums are counts of rows, and their mean a share, in [0, 1].
+    kind : {"real", "positive", "share"}
+        What the mean can be: any number, one above 0, or the share of rows that the sums count.
 
     Examples
     --------
@@ -147,14 +156,49 @@ def ratio(
     if n_blocks < 2:
         return mean, math.nan, math.nan, math.nan
     spread = float(((sums - mean * counts) ** 2).sum()) * n_blocks / (n_blocks - 1)
-    error = math.sqrt(spread) / total
-    if share:
-        pulled = (float(sums.sum()) + 2) / (total + 4)
-        error = max(error, math.sqrt(pulled * (1 - pulled) / (total + 4)))
-    reach = error * float(t.ppf(0.975, n_blocks - 1))
-    if share:
-        return mean, error, max(mean - reach, 0.0), min(mean + reach, 1.0)
-    return mean, error, mean - reach, mean + reach
+    error, quantile = math.sqrt(spread) / total, float(t.ppf(0.975, n_blocks - 1))
+    if kind == "share":
+        error = share_error(mean, error, total)
+        return mean, error, *share_interval(mean, error, total, quantile)
+    if kind == "positive":
+        return mean, error, *positive_interval(mean, error, quantile)
+    return mean, error, mean - quantile * error, mean + quantile * error
+
+
+def positive_interval(mean: float, error: float, quantile: float) -> tuple[float, float]:
+    """Ends of an interval of a positive mean, symmetric on the scale of logarithms.
+
+    Examples
+    --------
+    >>> [round(end, 3) for end in positive_interval(10.0, 5.0, 2.0)]
+    [3.679, 27.183]
+    """
+    factor = math.exp(quantile * error / mean) if mean > 0 else 1.0
+    return mean / factor, mean * factor
+
+
+def share_error(share: float, error: float, n_rows: float) -> float:
+    """The standard error of a share, not below that of as many independent rows."""
+    pulled = _pulled(share, n_rows)
+    return max(error, math.sqrt(pulled * (1 - pulled) / (n_rows + 4)))
+
+
+def share_interval(
+    share: float, error: float, n_rows: float, quantile: float
+) -> tuple[float, float]:
+    """Ends of Wilson's interval of a share, with as many rows as its standard error stands for.
+
+    Examples
+    --------
+    >>> [round(end, 3) for end in share_interval(1.0, share_error(1.0, 0.0, 46), 46, 2.0)]
+    [0.926, 1.0]
+    """
+    pulled = _pulled(share, n_rows)
+    effective = pulled * (1 - pulled) / error**2
+    pull = quantile**2 / effective
+    middle = (share + pull / 2) / (1 + pull)
+    reach = math.sqrt(pull * share * (1 - share) + pull**2 / 4) / (1 + pull)
+    return min(middle - reach, share), max(middle + reach, share)  # but for rounding at 0 and 1
 
 
 def verdict_of_difference(low: float, high: float, n_blocks: int) -> str:
@@ -184,6 +228,10 @@ def verdict_of_coverage(low: float, high: float, n_blocks: int, bounds: tuple[fl
     if bounds[0] <= low and high <= bounds[1]:
         return "consistent"
     return "inconsistent" if high < bounds[0] or low > bounds[1] else "inconclusive"
+
+
+def _pulled(share: float, n_rows: float) -> float:
+    return (share * n_rows + 2) / (n_rows + 4)
 
 
 def _named(name: str, found: tuple[float, ...]) -> dict[str, float]:

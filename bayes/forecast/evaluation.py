@@ -141,7 +141,7 @@ def evaluate(
         if len(test) == 0:
             raise ValueError(f"The task {task.name!r} must hide a known target; got none.")
         asked = test.assign(**{schema.target: np.nan})
-        groups, blocks = _groups(train, test, schema)
+        groups, blocks = groups_of(train, test, schema)
         for name, one in models.items():
             started = time.process_time()
             fitted = clone(one).fit(train)
@@ -149,7 +149,7 @@ def evaluate(
             quantiles = np.asarray(fitted.predict_quantiles(asked, alpha=list(LEVELS)))
             mean = np.asarray(fitted.predict(asked, statistic="mean"))
             done = time.process_time()
-            for by, group in groups.items():
+            for by, group in {"all": _one_group(len(test)), **groups}.items():
                 table = score_table(
                     test[schema.target],
                     quantiles,
@@ -172,22 +172,34 @@ def evaluate(
     return out[[*first, *(column for column in out if column not in first)]]
 
 
-def _schema_of(model: Any) -> Schema:
-    names = ("time", "coords", "target", "covariates", "sensor", "freq")
-    return Schema(**{name: getattr(model, name) for name in names})
-
-
-def _groups(
+def groups_of(
     train: pd.DataFrame, test: pd.DataFrame, schema: Schema
 ) -> tuple[dict[str, pd.Series], np.ndarray]:
-    """Groups of the test rows, as categories of text in their order, and blocks of a day."""
+    """By what scores of the test rows are told apart, given the rows learned from.
+
+    Returns
+    -------
+    dict of Series
+        "horizon", "gap", "sensor" and "hour" of the N test rows: categories of text in their order,
+        as `evaluate` says.
+    ndarray (N,)
+        Blocks of 24 sampling steps, whose rows are dependent.
+
+    Examples
+    --------
+    >>> times = pd.date_range("2024-01-01", periods=30, freq="h")
+    >>> df = pd.DataFrame({"time": times, "x": 0.0, "s": "a", "y": np.arange(30.0)})
+    >>> schema = Schema("time", ["x"], "y", sensor="s", freq="h")
+    >>> groups, block = groups_of(df[:20], df.iloc[[20, 29]], schema)
+    >>> groups["horizon"].tolist()
+    ['(0, 1]', '(6, 12]']
+    """
     context = read_records(train, schema)
     queries = read_records(test, schema, context.reference)
     apart = isolation(context, queries)
     labels = [str(label) for label in context.reference.sensors]
     sensor = pd.Series(np.array([*labels, "new"], dtype=object)[queries.sensor])
     groups = {
-        "all": pd.Series(np.full(len(test), "all")).astype("category"),
         "horizon": _bins(apart.horizon, apart),
         "gap": _bins(apart.gap, apart),
         "sensor": sensor.astype("category"),
@@ -196,6 +208,15 @@ def _groups(
     blocks = queries.hours // (24 * context.reference.step)
     restored = {by: group.iloc[queries.rank] for by, group in groups.items()}
     return restored, queries.restore(blocks)
+
+
+def _schema_of(model: Any) -> Schema:
+    names = ("time", "coords", "target", "covariates", "sensor", "freq")
+    return Schema(**{name: getattr(model, name) for name in names})
+
+
+def _one_group(n_rows: int) -> pd.Series:
+    return pd.Series(np.full(n_rows, "all")).astype("category")
 
 
 def _bins(hours: np.ndarray, apart: Isolation) -> pd.Series:

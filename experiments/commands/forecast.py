@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 import time as clock
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import StrEnum
+from functools import wraps
+from inspect import Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -20,6 +23,9 @@ from .. import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from bayes import CGLUBNF
+    from bayes.forecast import Schema
 
 app = typer.Typer(
     help="Forecast records in space and time that have holes, with intervals.",
@@ -62,39 +68,93 @@ class GroupOption(StrEnum):
 
 
 _Data = Annotated[Path, typer.Argument(help="CSV or Parquet file, a row a measurement.")]
-_Time = Annotated[str, typer.Option(help="Column of times, ISO 8601.")]
-_Coords = Annotated[str, typer.Option(help="Columns of coordinates, as lat,lon.")]
-_Target = Annotated[str, typer.Option(help="Column to forecast; empty where missing.")]
-_Covariates = Annotated[str, typer.Option(help="Columns of covariates, as temperature,wind.")]
-_Sensor = Annotated[str | None, typer.Option(help="Column that identifies the instrument.")]
-_Freq = Annotated[
-    str | None, typer.Option(help="Sampling step, as h or 15min; found if not given.")
-]
-_Field = Annotated[
-    bool, typer.Option("--field", help="Coordinates and covariates alone, no observed neighbours.")
-]
-_Likelihood = Annotated[str, typer.Option(help="auto, normal, student_t, lognormal, ...")]
-_Inference = Annotated[InferenceOption, typer.Option(help="How weights are found.")]
-_Members = Annotated[int, typer.Option(help="Networks in the ensemble.")]
-_Updates = Annotated[int, typer.Option(help="About how many steps of training.")]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `fit` and `evaluate` both ask of a table and of the forecaster trained on it."""
+
+    time: Annotated[str, typer.Option(help="Column of times, ISO 8601.")]
+    coords: Annotated[str, typer.Option(help="Columns of coordinates, as lat,lon.")]
+    target: Annotated[str, typer.Option(help="Column to forecast; empty where missing.")]
+    covariates: Annotated[str, typer.Option(help="Columns of covariates, as temperature,wind.")] = (
+        ""
+    )
+    sensor: Annotated[str | None, typer.Option(help="Column that identifies the instrument.")] = (
+        None
+    )
+    freq: Annotated[
+        str | None, typer.Option(help="Sampling step, as h or 15min; found if not given.")
+    ] = None
+    field: Annotated[
+        bool,
+        typer.Option("--field", help="Coordinates and covariates alone, no observed neighbours."),
+    ] = False
+    likelihood: Annotated[str, typer.Option(help="auto, normal, student-t, log-normal, ...")] = (
+        "auto"
+    )
+    inference: Annotated[InferenceOption, typer.Option(help="How weights are found.")] = (
+        InferenceOption.map
+    )
+    members: Annotated[int, typer.Option(help="Networks in the ensemble.")] = 4
+    updates: Annotated[int, typer.Option(help="About how many steps of training.")] = 400
+    seed: int = 0
+
+    @property
+    def schema(self) -> Schema:
+        from bayes.forecast import Schema
+
+        return Schema(
+            self.time,
+            _names(self.coords),
+            self.target,
+            _names(self.covariates),
+            self.sensor,
+            self.freq,
+        )
+
+    @property
+    def forecaster(self) -> CGLUBNF:
+        from bayes import CGLUBNF
+
+        return CGLUBNF(
+            **vars(self.schema),
+            context=not self.field,
+            likelihood=self.likelihood,
+            inference=self.inference.value,
+            ensemble_size=self.members,
+            n_updates=self.updates,
+            random_state=self.seed,
+        )
+
+
+def _spelled_out(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose parameter ``options`` is the fields of `Options` on the command line."""
+    own = get_type_hints(command, include_extras=True)
+    shared = get_type_hints(Options, include_extras=True)
+    asked = [p for p in signature(command).parameters.values() if p.name != "options"]
+    given = [p.replace(kind=p.KEYWORD_ONLY, annotation=own[p.name]) for p in asked]
+    given += [
+        p.replace(kind=p.KEYWORD_ONLY, annotation=shared[p.name])
+        for p in signature(Options).parameters.values()
+    ]
+
+    @wraps(command)
+    def called(**values: Any) -> None:
+        options = Options(**{name: values.pop(name) for name in shared})
+        command(**values, options=options)
+
+    called.__signature__ = Signature(given)  # type: ignore[attr-defined]
+    called.__annotations__ = {p.name: p.annotation for p in given}
+    return called
 
 
 @app.command()
+@_spelled_out
 def fit(
     data: _Data,
-    time: _Time,
-    coords: _Coords,
-    target: _Target,
     out: Annotated[Path, typer.Option(help="Folder of the model.")],
-    covariates: _Covariates = "",
-    sensor: _Sensor = None,
-    freq: _Freq = None,
-    field: _Field = False,
-    likelihood: _Likelihood = "auto",
-    inference: _Inference = InferenceOption.map,
-    members: _Members = 4,
-    updates: _Updates = 400,
-    seed: int = 0,
+    options: Options,
 ) -> None:
     """Train on the rows with a known target."""
     from rich.console import Console
@@ -105,7 +165,7 @@ def fit(
         raise UserError(f"--out must be a folder; {out} is a file")
     if not out.absolute().parent.is_dir():
         raise UserError(f"--out must be in a folder that is there; {out.absolute().parent} is not")
-    table = _read(data, sensor)
+    table = _read(data, options.sensor)
     console = Console()
     began = clock.process_time()
     with _as_user_errors(), console.status("preparing") as shown:
@@ -116,23 +176,10 @@ def fit(
                 f"held-out log score {now.held_out:.3f}"
             )
 
-        model = _forecaster(
-            time=time,
-            coords=_names(coords),
-            target=target,
-            covariates=_names(covariates),
-            sensor=sensor,
-            freq=freq,
-            context=not field,
-            likelihood=likelihood,
-            inference=inference.value,
-            ensemble_size=members,
-            n_updates=updates,
-            random_state=seed,
-        ).fit(table, callback=show)
+        model = options.forecaster.fit(table, callback=show)
         out.mkdir(exist_ok=True)
         model.save(out / FILE)
-    known = int(table[target].notna().sum())
+    known = int(table[options.target].notna().sum())
     sensors = model.model_.records.n_sensors
     console.print(
         f"Trained on {known} of {len(table)} rows, {sensors} sensors, in "
@@ -184,11 +231,10 @@ def predict(
 
 
 @app.command()
+@_spelled_out
 def evaluate(
     data: _Data,
-    time: _Time,
-    coords: _Coords,
-    target: _Target,
+    options: Options,
     pattern: Annotated[PatternOption, typer.Option(help="What is hidden.")] = PatternOption.block,
     rate: Annotated[float, typer.Option(help="Share of known targets that a mask hides.")] = 0.3,
     hours: Annotated[float, typer.Option(help="Length of a forecast: the last hours.")] = 24.0,
@@ -196,21 +242,12 @@ def evaluate(
         str, typer.Option(help="To compare with, as climatology,boosting.")
     ] = "climatology,inverse-distance",
     by: Annotated[GroupOption, typer.Option(help="Tell scores apart.")] = GroupOption.all,
-    covariates: _Covariates = "",
-    sensor: _Sensor = None,
-    freq: _Freq = None,
-    field: _Field = False,
-    likelihood: _Likelihood = "auto",
-    inference: _Inference = InferenceOption.map,
-    members: _Members = 4,
-    updates: _Updates = 400,
-    seed: int = 0,
     as_json: Annotated[bool, typer.Option("--json", help="All scores, for machines.")] = False,
 ) -> None:
     """Hide a part of what is known, forecast it, score; beside simpler forecasters."""
     from rich.console import Console
 
-    from bayes.forecast import ForecastTask, MaskTask, Schema
+    from bayes.forecast import ForecastTask, MaskTask
     from bayes.forecast import baselines as simple
     from bayes.forecast import evaluate as scores_of
 
@@ -220,30 +257,21 @@ def evaluate(
     unknown = [name for name in names if name not in BASELINES]
     if unknown:
         raise UserError(f"--baselines must be among {', '.join(BASELINES)}; got {unknown[0]!r}")
-    table = _read(data, sensor)
+    table = _read(data, options.sensor)
     console = Console(stderr=True)
     words = f"{pattern.value}: forecasters {', '.join(['CGLUBNF', *names])}"
     with _as_user_errors(), console.status(words):
-        schema = Schema(time, _names(coords), target, _names(covariates), sensor, freq)
-        model = _forecaster(
-            **vars(schema),
-            context=not field,
-            likelihood=likelihood,
-            inference=inference.value,
-            ensemble_size=members,
-            n_updates=updates,
-            random_state=seed,
-        )
         task = (
             ForecastTask(hours)
             if pattern is PatternOption.forecast
-            else MaskTask(pattern.value, rate, seed)
+            else MaskTask(pattern.value, rate, options.seed)
         )
+        columns = vars(options.schema)
         others = {
-            name: getattr(simple, BASELINES[name])(**vars(schema), random_state=seed)
+            name: getattr(simple, BASELINES[name])(**columns, random_state=options.seed)
             for name in names
         }
-        found = scores_of(model, table, [task], others)
+        found = scores_of(options.forecaster, table, [task], others)
     found = found[found["by"] == by.value].dropna(axis=1, how="all")
     if as_json:
         records = found.astype(object).where(found.notna(), None).to_dict("records")
@@ -253,12 +281,6 @@ def evaluate(
     more = ["fit_seconds", "predict_seconds"] if by is GroupOption.all else []
     first = ["task"] if by is GroupOption.all else ["group"]
     typer.echo(found[first + shown + more].to_string(index=False, float_format="{:.4g}".format))
-
-
-def _forecaster(**settings: Any) -> Any:
-    from bayes import CGLUBNF
-
-    return CGLUBNF(**settings)
 
 
 def _read(path: Path, sensor: str | None) -> pd.DataFrame:

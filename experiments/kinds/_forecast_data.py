@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 CITY = "city"
 """What the data of the synthetic city are called."""
 
+CITY_UNIT = "ug/m3"
+
 
 class CitySetting(SettingModel):
     """The synthetic city; each replicate is another one."""
@@ -49,6 +51,7 @@ class TableSetting(SettingModel):
     time: str
     coords: tuple[str, ...] = Field(min_length=1)
     target: str
+    unit: str = Field(description="of the target")
     sensor: str | None = None
     freq: str
     last: str = Field(description="the last time of the record that is used")
@@ -76,12 +79,15 @@ class SpaceTime:
         Rows measured by vehicles.
     covariates : dict
         Columns by the name of their group.
+    synthetic : bool
+        Whether it is the city's.
     """
 
     frame: pd.DataFrame
     schema: Schema
     mobile: np.ndarray
     covariates: dict[str, tuple[str, ...]]
+    synthetic: bool = False
 
     @property
     def sha256(self) -> str:
@@ -108,7 +114,7 @@ def load_city(setting: CitySetting, days: int, n_sensors: int, seed: int) -> Spa
     if setting.daily:
         frame, schema = _daily(frame), replace(schema, freq="D")
     mobile = (frame["kind"] == "vehicle").to_numpy()
-    return SpaceTime(frame, schema, mobile, {} if setting.daily else CITY_COVARIATES)
+    return SpaceTime(frame, schema, mobile, {} if setting.daily else CITY_COVARIATES, True)
 
 
 def load_table(

@@ -7,8 +7,8 @@ column     content
 step       sampling step in hours
 days       sums of ``n``, ``mae``, ``crps``, ``covered95``, ``interval_score95`` over each ``day``:
            arms that share a mask share these days, row by row
-groups     scores by horizon, length of gap, sensor and hour, with standard errors over blocks of
-           24 sampling steps
+groups     scores by horizon, length of gap, sensor and hour (`bayes.forecast.evaluation.groups_of`)
+           in the order of ``rank``, with standard errors over blocks of 24 sampling steps
 levels     the share of hidden values below each quantile of `LEVELS`
 places     averages over the hidden rows of each place, and the places that were observed
 series     some days of one sensor: what was observed, what was hidden, quantiles of `BAND`
@@ -76,36 +76,29 @@ def scored(forecast: Forecast, seed: int) -> dict[str, Any]:
         Of the bootstrap of the groups' standard errors.
     """
     from bayes.forecast import read_records, reliability, score_table
-    from bayes.forecast.gaps import isolation
+    from bayes.forecast.evaluation import groups_of
     from bayes.forecast.scores import LEVELS
 
     schema = forecast.schema
     context = read_records(forecast.train, schema)
     asked = read_records(forecast.test, schema, context.reference)
-    apart = isolation(context, asked)
-    step = context.reference.step
-    block = asked.restore(asked.hours // (24 * step)).astype(int)
+    groups, block = groups_of(forecast.train, forecast.test, schema)
     y = forecast.test[schema.target].to_numpy(float)
     total = score_table(y, forecast.quantiles, forecast.mean, n_bootstrap=0).iloc[0]
-    groups = {
-        "horizon": _upper_edges(asked.restore(apart.horizon), step),
-        "gap": _upper_edges(asked.restore(apart.gap), step),
-        "hour": [f"{hour:g}" for hour in asked.restore(asked.hours) % 24 // 1],
-    }
-    if schema.sensor is not None:
-        groups["sensor"] = forecast.test[schema.sensor].astype(str).tolist()
-    tables = [
-        score_table(
+    tables = []
+    for by, group in groups.items():
+        table = score_table(
             y,
             forecast.quantiles,
             forecast.mean,
-            by=group,
+            by=group.to_numpy(),
             blocks=block,
             n_bootstrap=N_BOOTSTRAP,
             random_state=seed,
-        ).assign(by=by)
-        for by, group in groups.items()
-    ]
+        )
+        rank = group.cat.categories.get_indexer(table.index)
+        tables.append(table.assign(by=by, rank=rank).sort_values("rank"))
+    step = context.reference.step
     row: dict[str, Any] = {"n_train": len(context), "n_test": len(y), "step": step}
     row |= {name: float(total[name]) for name in total.index if name != "n"}
     row["days"] = _days(forecast, y, asked.restore(asked.hours // 24).astype(int))
@@ -123,14 +116,6 @@ def drawn(forecast: Forecast) -> dict[str, str]:
     if forecast.schema.sensor is not None:
         row["series"] = _series(forecast)
     return row
-
-
-def _upper_edges(hours: np.ndarray, step: float) -> list[str]:
-    """The upper edge in hours of the bin each falls in, "inf" for the last, as text."""
-    from bayes.forecast.evaluation import EDGES
-
-    edges = np.append(EDGES * step, np.inf)
-    return [f"{edge:g}" for edge in edges[np.searchsorted(edges, hours)]]
 
 
 def _days(forecast: Forecast, y: np.ndarray, day: np.ndarray) -> str:
@@ -151,7 +136,7 @@ def _days(forecast: Forecast, y: np.ndarray, day: np.ndarray) -> str:
 
 
 def _groups(tables: list[pd.DataFrame]) -> str:
-    names = ["by", "group", "n", "mae", "crps", "crps_se", "coverage95", "coverage95_se", "width95"]
+    names = ["by", "group", "rank", "n", "crps", "crps_se", "coverage95", "coverage95_se"]
     found = pd.concat([table.rename_axis("group").reset_index() for table in tables])[names]
     found = found.astype(object).where(found.notna(), None)
     return _json(found.to_dict("list"))

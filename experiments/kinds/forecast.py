@@ -4,8 +4,9 @@ A cell is a task (how rows are hidden) and an arm (who forecasts them) on one re
 length of the record in days, and `sizes` says with how many sensors, members of an ensemble and
 updates of a network it goes. A replicate draws the mask and the model's random numbers anew, and on
 the synthetic city the city; a forecast from a table ends by its own length earlier with each
-replicate. The arms of a replicate share record, mask and seed. Rows: `_forecast_rows`; records:
-`_forecast_data`. Seconds are those of process CPU time.
+replicate. A task with a `mask_seed` has one mask (`_forecast_masks`) and, from a table, one record:
+its replicates r are model seeds r. The arms of a replicate share record, mask and seed. Rows:
+`_forecast_rows`; records: `_forecast_data`. Seconds are those of process CPU time.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from experiments.datasets import AIR_VARIABLE, air_folder
+from experiments.datasets import AIR_VARIABLE, DataError, air_folder
 from experiments.kinds import Batch, Cell, KindError, ProfileModel, SettingModel
 from experiments.kinds._forecast_data import (
     CITY,
     CITY_COVARIATES,
+    CITY_UNIT,
     CitySetting,
     SpaceTime,
     TableSetting,
@@ -29,6 +31,7 @@ from experiments.kinds._forecast_data import (
     load_table,
     read_whole,
 )
+from experiments.kinds._forecast_masks import redrawable_mask
 from experiments.kinds._forecast_rows import Forecast, drawn, scored
 from experiments.study import Study
 
@@ -61,16 +64,30 @@ class TaskSetting(SettingModel):
     rate: float | None = Field(default=None, gt=0, lt=1)
     gap: tuple[int, int] | None = Field(default=None, description="of blocks and outages, in steps")
     hours: float | None = Field(default=None, gt=0, description="of a forecast")
+    mask_seed: int | None = Field(default=None, ge=0, description="of the mask of all replicates")
+    sensors: tuple[str, ...] = Field(
+        default=(), description="to hide, by a mask_seed; of the city as many of its first"
+    )
 
     @model_validator(mode="after")
     def _fits_its_pattern(self) -> TaskSetting:
-        masked = self.pattern not in ("forecast", "mobile")
+        if bool(self.sensors) != (self.pattern == "sensor" and self.mask_seed is not None):
+            raise ValueError(
+                f"'sensors' is for 'sensor' with a 'mask_seed'; got {self.sensors} with "
+                f"{self.pattern!r} and {self.mask_seed}"
+            )
+        masked = self.pattern not in ("forecast", "mobile") and not self.sensors
         if (self.rate is not None) != masked:
             raise ValueError(f"'rate' is for masks; got {self.rate} with pattern {self.pattern!r}")
         if (self.hours is not None) != (self.pattern == "forecast"):
             raise ValueError(f"'hours' is for forecasts; got {self.hours} with {self.pattern!r}")
         if self.gap is not None and self.pattern not in ("block", "outage"):
             raise ValueError(f"'gap' is for block and outage; got {self.gap} with {self.pattern!r}")
+        if self.mask_seed is not None and (self.pattern == "trajectory" or self.gap is not None):
+            raise ValueError(
+                f"'mask_seed' is not for trajectories or with a 'gap'; got {self.mask_seed} with "
+                f"{self.pattern!r} and {self.gap}"
+            )
         return self
 
     def build(self, name: str, record: SpaceTime, seed: int) -> Task:
@@ -79,9 +96,25 @@ class TaskSetting(SettingModel):
 
         if self.hours is not None:
             return ForecastTask(self.hours, name)
+        if self.sensors:
+            return RowsTask(name, self._named_sensors(record))
+        if self.rate is not None and self.mask_seed is not None:
+            sensor, time = record.schema.sensor, record.schema.time
+            mask = redrawable_mask(
+                record.frame, self.pattern, self.rate, self.mask_seed, sensor=sensor, time=time
+            )
+            return RowsTask(name, mask)
         if self.rate is not None:
             return MaskTask(self.pattern, self.rate, seed, self.gap, name)
         return RowsTask(name, record.mobile)
+
+    def _named_sensors(self, record: SpaceTime) -> np.ndarray:
+        column = record.frame[record.schema.sensor].astype(str)
+        known = np.unique(column)
+        hidden = known[: len(self.sensors)] if record.synthetic else self.sensors
+        if not np.isin(hidden, known).all():
+            raise DataError(f"the record has no sensors {self.sensors}; it has: {', '.join(known)}")
+        return column.isin(hidden).to_numpy()
 
 
 class ArmSetting(SettingModel):
@@ -167,14 +200,19 @@ class ForecastSetting(SettingModel):
         """The name of the data that are used now: the table's if there is a folder for it."""
         return self.table.name if self.table is not None and self.table.present else CITY
 
+    def unit_of(self, data: str) -> str:
+        """The unit of the target in data of that name."""
+        return CITY_UNIT if data == CITY or self.table is None else self.table.unit
+
     def size(self, days: int) -> SizeSetting:
         """What goes with a record of that many days."""
         return next(size for size in self.sizes if size.days == days)
 
 
 class ForecastProfile(ProfileModel):
-    """How long a record, how often, which tasks and arms (all, if none are named), and between
-    which bounds the coverage of nominal 95% intervals should lie."""
+    """How long a record, how often, which tasks and arms (all, if none are named), between which
+    bounds the coverage of nominal 95% intervals should lie, and what scores of the first arm, means
+    over replicates, should be at most."""
 
     days: int
     replicates: int = Field(ge=1)
@@ -183,13 +221,16 @@ class ForecastProfile(ProfileModel):
     coverage: dict[str, tuple[float, float]] = Field(
         default={}, description="by task; else [.93, .97]"
     )
+    at_most: dict[str, dict[Literal["mae", "crps"], float]] = Field(
+        default={}, description="by task, on tables"
+    )
 
 
 class ForecastKind:
     """See the module's docstring."""
 
     name = "forecast"
-    revision = 1
+    revision = 2
     Setting = ForecastSetting
     Profile = ForecastProfile
 
@@ -198,6 +239,7 @@ class ForecastKind:
         for name, asked, there in (
             ("days", (profile.days,), [size.days for size in setting.sizes]),
             ("tasks", profile.tasks, list(setting.tasks)),
+            ("at_most", tuple(profile.at_most), list(setting.tasks)),
             ("arms", profile.arms, list(setting.arms)),
         ):
             unknown = [value for value in asked if value not in there]
@@ -239,6 +281,8 @@ class ForecastKind:
         record = load(study, data, task, cell)
         train, test = split(study, record, task, cell)
         arm, seed = setting.arms[label], study.seed_of(cell.n, cell.replicate, "model", bits=32)
+        if setting.tasks[task].mask_seed is not None:
+            seed = cell.replicate
         forecast, seconds = forecast_of(arm, record, train, test, setting.size(cell.n), seed)
         row: dict[str, Any] = {"data": data, "task": task, "model": label, **seconds}
         row["record_sha256"] = record.sha256
@@ -266,7 +310,8 @@ def load(study: Study, data: str, task: str, cell: Cell) -> SpaceTime:
     if data == CITY:
         seed = study.seed_of(cell.n, cell.replicate, "city", bits=32)
         return load_city(setting.city, size.days, size.sensors, seed)
-    earlier = cell.replicate * (setting.tasks[task].hours or 0.0)
+    asked = setting.tasks[task]
+    earlier = 0.0 if asked.mask_seed is not None else cell.replicate * (asked.hours or 0.0)
     seed = study.seed_of(cell.n, 0, "sensors", bits=32)
     return load_table(setting.table, size.days, size.sensors, seed, earlier)
 

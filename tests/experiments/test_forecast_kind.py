@@ -11,14 +11,17 @@ from experiments.datasets import DataError, read_table
 from experiments.kinds import Batch, Cell, KindError, get_kind
 from experiments.kinds import forecast as kind
 from experiments.kinds._forecast_data import TableSetting, load_city, load_table
+from experiments.kinds._forecast_masks import redrawable_mask
 from experiments.kinds._forecast_rows import Forecast, drawn, scored
 from experiments.study import StudyError, load_study, study_from_document
 
-STUDIES = ("beijing", "kolkata", "germany", "rates", "horizons", "ablation", "covariates")
+STUDIES = (
+    "beijing", "protocol", "kolkata", "germany", "rates", "horizons", "ablation", "covariates",
+)  # fmt: skip
 TABLE = {
     "name": "town", "file": "town.csv", "places": {"file": "places.csv", "by": "station"},
-    "time": "at", "coords": ["lat", "lon"], "target": "y", "sensor": "station", "freq": "h",
-    "last": "2024-01-10 23:00", "rows": {"use": "yes"}, "mobile": {"kind": "bus"},
+    "time": "at", "coords": ["lat", "lon"], "target": "y", "unit": "K", "sensor": "station",
+    "freq": "h", "last": "2024-01-10 23:00", "rows": {"use": "yes"}, "mobile": {"kind": "bus"},
     "covariates": {"weather": ["warmth"]},
 }  # fmt: skip
 
@@ -101,6 +104,7 @@ def test_rows_hold_scores_and_what_figures_need():
     ):
         assert days[column].sum() / days["n"].sum() == pytest.approx(row[name], abs=1e-6)
     groups = pd.DataFrame(json.loads(row["groups"]))
+    assert groups.groupby("by")["rank"].apply(lambda rank: rank.is_monotonic_increasing).all()
     for _, part in groups.groupby("by"):
         assert (part["n"] * part["crps"]).sum() / row["n_test"] == pytest.approx(row["crps"])
     levels = json.loads(row["levels"])
@@ -127,6 +131,72 @@ def test_arms_of_a_replicate_share_their_mask_and_replicates_do_not():
     assert records[0] == records[1] != records[2]  # a city each
 
 
+def test_a_mask_seed_fixes_mask_and_record_for_model_seeds(town, monkeypatch):
+    """On a table replicates differ by the model's seed alone; without a mask seed (the control)
+    by their mask, and forecasts by their record."""
+    monkeypatch.setenv("MOEBIUS_AIR", str(town))
+    drawn_anew = {
+        "block30": {"pattern": "block", "rate": 0.3},
+        "forecast24": {"pattern": "forecast", "hours": 24.0},
+    }
+    fixed = {name: task | {"mask_seed": 0} for name, task in drawn_anew.items()}
+    table = TABLE | {"mobile": {}}
+    for tasks, same in ((fixed, True), (drawn_anew, False)):
+        study = small({"table": table, "tasks": tasks})
+        for task in tasks:
+            hidden = []
+            for r in (0, 1):
+                cell = Cell("a", 8, r)
+                record = kind.load(study, "town", task, cell)
+                hidden.append(kind.split(study, record, task, cell)[1].index.tolist())
+            first, second = hidden
+            ends = [kind.load(study, "town", task, Cell("a", 8, r)).sha256 for r in (0, 1)]
+            assert (first == second and ends[0] == ends[1]) is same
+
+
+def test_redrawable_masks_do_not_depend_on_the_order_of_rows():
+    """As written down in a few lines for sorted rows; another seed (the control) hides others."""
+    times = pd.date_range("2024-01-01", periods=300, freq="h")
+    frame = pd.DataFrame({"t": np.tile(times, 3), "s": np.repeat(["b", "a", "c"], 300)})
+    ordered = frame.sort_values(["s", "t"])
+    rng = np.random.default_rng(4)
+    expected = {"point": rng.random(900) < 0.3}
+    rng, blocks = np.random.default_rng(4), []
+    for _ in range(3):
+        h = np.zeros(300, bool)
+        while h.mean() < 0.3:
+            length = rng.integers(24, 73)
+            start = rng.integers(0, 300 - length)
+            h[start : start + length] = True
+        blocks.append(h)
+    expected["block"] = np.concatenate(blocks)
+    for pattern, mask in expected.items():
+        found = redrawable_mask(frame, pattern, 0.3, 4, sensor="s", time="t")
+        assert (found[ordered.index] == mask).all()
+        assert (found != redrawable_mask(frame, pattern, 0.3, 5, sensor="s", time="t")).any()
+    dark = redrawable_mask(frame, "outage", 0.2, 4, sensor="s", time="t")
+    by_time = pd.Series(dark).groupby(frame["t"]).agg(["min", "max"])
+    assert (by_time["min"] == by_time["max"]).all()
+    assert 0.2 <= dark.mean() < 0.2 + 18 / 300
+
+
+def test_named_sensors_are_hidden(town, monkeypatch):
+    task = {"pattern": "sensor", "sensors": ["1", "3"], "mask_seed": 0}
+    study = small({"table": TABLE | {"mobile": {}}, "tasks": {"two": task}})
+    cell = Cell("a", 8, 0)
+    stand_in = kind.split(study, kind.load(study, "city", "two", cell), "two", cell)[1]
+    assert set(stand_in["sensor"]) == {"S00", "S01"}  # the city has no sensors of these names
+    monkeypatch.setenv("MOEBIUS_AIR", str(town))
+    sizes = [{"days": 8, "sensors": 5}]
+    study = small({"table": TABLE | {"mobile": {}}, "tasks": {"two": task}, "sizes": sizes})
+    test = kind.split(study, kind.load(study, "town", "two", cell), "two", cell)[1]
+    assert set(test["station"]) == {"1", "3"}
+    lost = {"two": task | {"sensors": ["1", "9"]}}
+    study = small({"table": TABLE | {"mobile": {}}, "tasks": lost, "sizes": sizes})
+    with pytest.raises(DataError, match=r"no sensors \('1', '9'\); it has: 0, 1"):
+        kind.split(study, kind.load(study, "town", "two", cell), "two", cell)
+
+
 def test_vehicles_are_forecast_from_fixed_sensors():
     study = small()
     cell = Cell("a", 8, 0)
@@ -146,7 +216,8 @@ def test_networks_take_their_share_of_updates_and_their_options():
     row = run(study, "city-forecast24-field")
     assert row["fit_seconds"] > 0
     assert {g for g, by in zip(*(json.loads(row["groups"])[k] for k in ("group", "by")),
-            strict=True) if by == "horizon"} == {"1", "3", "6", "12", "24"}  # fmt: skip
+            strict=True) if by == "horizon"} == {
+                "(0, 1]", "(1, 3]", "(3, 6]", "(6, 12]", "(12, 24]"}  # fmt: skip
 
 
 def test_the_forecaster_takes_covariates():
@@ -271,6 +342,11 @@ def test_series_and_places_of_a_known_forecast():
         ({"tasks": {"a": {"pattern": "forecast", "rate": 0.1}}}, "'rate' is for masks"),
         ({"tasks": {"a": {"pattern": "forecast"}}}, "'hours' is for forecasts"),
         ({"tasks": {"a": {"pattern": "point", "rate": 0.1, "gap": [1, 2]}}}, "'gap' is for"),
+        (
+            {"tasks": {"a": {"pattern": "trajectory", "rate": 0.1, "mask_seed": 1}}},
+            "'mask_seed' is",
+        ),
+        ({"tasks": {"a": {"pattern": "sensor", "rate": 0.1, "mask_seed": 1}}}, "'sensors' is for"),
         ({"arms": {"a": {"model": "cglubnf", "options": {"widht": 3}}}}, "no option 'widht'"),
         ({"arms": {"a": {"model": "svgp", "options": {"width": 3}}}}, "options are for cglubnf"),
         ({"arms": {"a": {"model": "svgp", "covariates": ["smell"]}}}, "no data have the covar"),
@@ -291,6 +367,7 @@ def test_bad_settings(setting, sentence):
         ({"days": 9}, r"'days' must be among \[8\]; got 9"),
         ({"arms": ["svgp"]}, "'arms' must be among"),
         ({"tasks": ["b"]}, "'tasks' must be among"),
+        ({"at_most": {"b": {"mae": 1.0}}}, "'at_most' must be among"),
     ],
 )
 def test_bad_profiles(profile, sentence):

@@ -5,16 +5,19 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import ttest_1samp
+from scipy.stats import binomtest, norm, ttest_1samp
 
 import paper_figures
 from experiments.study import load_study
-from paper_figures import forecast_scores
+from paper_figures import forecast, forecast_scores
 from paper_figures.forecast_verdicts import (
     block_sums,
     differences,
+    positive_interval,
     ratio,
     scores,
+    share_error,
+    share_interval,
     verdict_of_coverage,
 )
 
@@ -33,10 +36,10 @@ def row(task, model, crps, covered=0.95, replicate=0, data="city", n_days=30, st
         "interval_score95": (10 * n * values).tolist(),
     }  # fmt: skip
     groups = {
-        "by": ["horizon", "horizon", "gap", "gap"], "group": ["24", "inf", "24", "72"],
-        "n": [10, 20, 10, 20], "mae": [1.0] * 4, "crps": [crps, 2 * crps] * 2,
-        "crps_se": [0.1, None] * 2, "coverage95": [0.9, 1.0] * 2, "coverage95_se": [0.02] * 4,
-        "width95": [3.0] * 4,
+        "by": ["horizon", "horizon", "gap", "gap"], "rank": [5, 10, 5, 7],
+        "group": ["(12, 24]", "no end", "(12, 24]", "(48, 72]"],
+        "n": [100, 200, 100, 200], "crps": [crps, 2 * crps] * 2, "crps_se": [0.1, None] * 2,
+        "coverage95": [0.9, 1.0] * 2, "coverage95_se": [0.04, 0.0] * 2,
     }  # fmt: skip
     observed = {"level": LEVELS, "observed": LEVELS, "standard_error": [0.01] * 21}
     times = pd.date_range("2024-01-01", periods=6, freq="h")
@@ -58,6 +61,10 @@ def row(task, model, crps, covered=0.95, replicate=0, data="city", n_days=30, st
         "step": step, "fit_seconds": 1.0, "predict_seconds": 0.5,
         **{name: json.dumps(value) for name, value in texts.items()},
     }  # fmt: skip
+
+
+def proportion_confint(count, n):
+    return tuple(binomtest(count, n).proportion_ci(0.95, method="wilson"))
 
 
 def test_the_interval_of_equal_blocks_is_students():
@@ -86,10 +93,33 @@ def test_intervals_of_dependent_rows_hold_their_level():
 
 
 def test_full_coverage_keeps_a_standard_error():
-    mean, error, low, high = ratio(np.full(8, 50), np.full(8, 50), share=True)
+    mean, error, low, high = ratio(np.full(8, 50), np.full(8, 50), "share")
     assert (mean, high) == (1.0, 1.0)
     assert error == pytest.approx(np.sqrt(402 / 404 * (2 / 404) / 404))
     assert low < 1
+
+
+@pytest.mark.parametrize("share", [0.0, 0.04, 0.5, 0.95, 1.0])
+def test_the_interval_of_a_share_of_independent_rows_is_wilsons(share):
+    """With the error of n rows; a larger one stands for fewer and gives a wider interval. Control:
+    the symmetric interval leaves [0, 1]."""
+    n = 200
+    error = np.sqrt((share * n + 2) / (n + 4) * (1 - (share * n + 2) / (n + 4)) / n)
+    expected = proportion_confint(round(share * n), n)
+    assert share_interval(share, error, n, norm.ppf(0.975)) == pytest.approx(expected)
+    low, high = share_interval(share, 3 * error, n, norm.ppf(0.975))
+    assert -1e-12 < low <= share <= high < 1 + 1e-12
+    assert high - low > 2 * (expected[1] - expected[0])
+    assert share == 0.5 or share - 6 * error < 0 or share + 6 * error > 1
+
+
+def test_the_interval_of_a_score_is_symmetric_in_logarithms():
+    low, high = positive_interval(4.0, 3.0, 2.0)
+    assert low * high == pytest.approx(16.0)
+    assert 0 < low < 4.0 - 2 * 3.0 + 3.0
+    assert positive_interval(4.0, 1e-4, 2.0) == pytest.approx((4 - 2e-4, 4 + 2e-4), abs=1e-8)
+    assert share_error(0.5, 0.2, 100) == 0.2
+    assert share_error(0.5, 0.0, 100) == pytest.approx(np.sqrt(0.25 / 104))
 
 
 def test_pairing_takes_out_what_is_common_to_a_day():
@@ -191,11 +221,30 @@ def test_groups_are_averaged_over_replicates():
     study = load_study("forecast-beijing")
     rows = [row("block30", "cglubnf", crps, replicate=r) for r, crps in enumerate((1.0, 3.0))]
     found = forecast_scores.grouped(pd.DataFrame(rows), "gap", study.setting.tasks)
-    assert found["upper"].tolist() == [24.0, 72.0]
+    assert found["group"].tolist() == ["(12, 24]", "(48, 72]"]
     assert found["crps"].tolist() == pytest.approx([2.0, 4.0])
-    assert found["coverage95_se"].tolist() == pytest.approx([0.02 / np.sqrt(2)] * 2)
+    assert found["coverage95_se"].tolist() == pytest.approx([0.04 / np.sqrt(2), 0.0])
+    assert found["coverage95_high"].between(found["coverage95"], 1.0).all()
+    assert found["coverage95_low"].lt(found["coverage95"]).all()
     nothing = forecast_scores.grouped(pd.DataFrame(rows), "horizon", study.setting.tasks)
     assert nothing.empty
+
+
+def test_bounds_on_scores_are_of_the_first_model():
+    found = pd.DataFrame(
+        {"task": ["a", "a", "b"], "model": ["ours", "other", "ours"], "mae": [2.0, 9.0, 9.0],
+         "crps": [1.5, 9.0, 9.0]}
+    )  # fmt: skip
+    bounds = {"a": {"mae": 2.0, "crps": 1.4}}
+    assert forecast.told_bounds(found, bounds) == ["MAE 2 met, CRPS 1.4 missed", "", ""]
+
+
+@pytest.mark.parametrize(("data", "told"), [("beijing", True), ("city", False)])
+def test_bounds_on_scores_are_for_tables(tmp_path, data, told):
+    """A mean CRPS of about 20.2 lies between the bounds of gaps, 20.5 and 16.5."""
+    table = pd.DataFrame([row("block30", "cglubnf", 0.3, data=data, n_days=400)])
+    good = forecast.render(load_study("forecast-protocol"), "paper", table, {}, tmp_path)
+    assert ("Its bounds on scores: 1 met, 1 missed." in good.headline) == told
 
 
 def test_a_table_without_results_is_refused(tmp_path):

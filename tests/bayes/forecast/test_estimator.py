@@ -196,6 +196,7 @@ def test_calibrating_on_new_rows_moves_intervals(model, split, tmp_path):
     "settings",
     [
         {"context": False, "recalibrate": False},
+        {"inference": "mle"},
         {"inference": "vi"},
         {"inference": "laplace"},
         {"inference": "sgmcmc"},
