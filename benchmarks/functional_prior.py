@@ -4,7 +4,13 @@ Boston (split 0 of the UCI folder that ``MOEBIUS_UCI`` names; left out without i
 the hierarchical RBF-ARD target. Toy: 1-50-50-50-1 tanh, RBF target of lengthscale .6 and variance 1
 on 200 points of [-6, 6]. Distances are between 2,000 noise-free functions of each at measurement
 sets never trained on, five seeds, with the standard error. "as published" marks the target whose
-log-normal draws are put through softplus, as the published implementation does.
+log-normal draws are put through softplus, as the published implementation does. "n energy" are n
+steps, of 256 functions unless said otherwise.
+
+Where a figure has a limit, of distance and of seconds, it stands beside it: kept if the upper end
+of Student's 95% interval over the seeds, and the seconds, are within it; broken if the lower end or
+the seconds are not; else inconclusive. Of the gap that a Gaussian prior leaves to the floor, the
+share that a hierarchical one closes has its standard error by the delta method, seed by seed.
 
 The critic's peer is `experiments.published_prior`, a plain transcription: a critic of layers M,
 200, 200, 1, a gradient penalty by differentiating twice, torch's Adagrad.
@@ -12,6 +18,7 @@ The critic's peer is `experiments.published_prior`, a plain transcription: a cri
 
 from __future__ import annotations
 
+import math
 import statistics
 import sys
 import time
@@ -47,6 +54,9 @@ from .measure import Row
 
 SEEDS = 5
 N_FUNCTIONS = 2_000
+
+STUDENT = 2.776
+"""Student's 97.5% quantile with SEEDS - 1 degrees of freedom."""
 
 
 def boston() -> Tensor | None:
@@ -84,13 +94,50 @@ class Yardstick:
             functions.append(drawn.flatten(1))
         return cls(X, functions)
 
-    def energy_distance(self, functions: Prior | FunctionTarget) -> tuple[float, float]:
-        """Energy distance to a prior, or to the target again, and its standard error over seeds."""
+    def energy_distances(self, functions: Prior | FunctionTarget) -> list[float]:
+        """Energy distances to a prior, or to the target again, one a seed."""
         values = []
         for seed, (X, g) in enumerate(zip(self.X, self.functions, strict=True)):
             f = functions.sample_functions(X, N_FUNCTIONS, 2_000 + seed).flatten(1).double()
             values.append(float(energy_distance(f, g)))
-        return statistics.mean(values), statistics.stdev(values) / SEEDS**0.5
+        return values
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What a match must reach, and in how many CPU seconds."""
+
+    distance: float
+    seconds: float = math.inf
+
+    def verdict(self, distances: list[float], seconds: float) -> str:
+        """See the module's docstring.
+
+        Examples
+        --------
+        >>> values = [0.05, 0.06, 0.05, 0.06, 0.05]
+        >>> Limit(0.08, 2.0).verdict(values, 1.0), Limit(0.08, 2.0).verdict(values, 3.0)
+        ('at most 0.08 within 2 s: kept', 'at most 0.08 within 2 s: broken')
+        >>> Limit(0.05).verdict(values, 3.0), Limit(0.03).verdict(values, 3.0)
+        ('at most 0.05: inconclusive', 'at most 0.03: broken')
+        """
+        words = f"at most {self.distance:g}"
+        words += f" within {self.seconds:g} s" if math.isfinite(self.seconds) else ""
+        late = seconds > self.seconds
+        return f"{words}: {'broken' if late else judged([d - self.distance for d in distances])}"
+
+
+def judged(excess: list[float]) -> str:
+    """What is said of a bound that values, one a seed, exceed by so much."""
+    mean, error = mean_and_error(excess)
+    if mean + STUDENT * error <= 0:
+        return "kept"
+    return "broken" if mean - STUDENT * error > 0 else "inconclusive"
+
+
+def mean_and_error(values: list[float]) -> tuple[float, float]:
+    """Mean over seeds and its standard error."""
+    return statistics.mean(values), statistics.stdev(values) / len(values) ** 0.5
 
 
 def critic_rows(
@@ -125,72 +172,112 @@ def critic_rows(
         yield Row("critic inner step", "bayes", shape, median, base / median, note)
 
 
-def fit_row(
-    form: str,
-    shape: str,
-    prior: Prior,
-    target: Any,
-    inputs: Any,
-    method: Any,
-    yardstick: Yardstick,
-    **options: Any,
-) -> Row:
-    begin = time.process_time()
-    fitted = fit_functional_prior(
-        prior.net, prior, target, inputs, method=method, random_state=0, **options
-    )
-    seconds = time.process_time() - begin
-    return Row("prior matching", form, shape, seconds, 1.0, distance(yardstick, fitted))
+@dataclass(frozen=True)
+class Case:
+    """A prior, how it is matched, and what that must reach."""
+
+    prior: Prior
+    method: Any
+    limit: Limit | None = None
 
 
-def distance(yardstick: Yardstick, functions: Prior | FunctionTarget) -> str:
-    return "energy distance {:.4f} ({:.4f})".format(*yardstick.energy_distance(functions))
+@dataclass
+class Table:
+    """Cases on one set of inputs; ``found`` are their distances, for what compares them."""
+
+    shape: str
+    target: FunctionTarget
+    inputs: Any
+    yardstick: Yardstick
+    found: dict[str, list[float]]
+
+    @classmethod
+    def of(cls, shape: str, target: FunctionTarget, inputs: Any, n_points: int) -> Table:
+        return cls(shape, target, inputs, Yardstick.draw(target, inputs, n_points), {})
+
+    def unmatched(self, form: str, functions: Prior | FunctionTarget) -> Row:
+        self.found[form] = self.yardstick.energy_distances(functions)
+        return Row("prior matching", form, self.shape, 0.0, 1.0, self._note(form))
+
+    def matched(self, form: str, case: Case, **options: Any) -> Row:
+        begin = time.process_time()
+        fitted = fit_functional_prior(
+            case.prior.net, case.prior, self.target, self.inputs, method=case.method,
+            random_state=0, **options,
+        )  # fmt: skip
+        seconds = time.process_time() - begin
+        self.found[form] = self.yardstick.energy_distances(fitted)
+        note = self._note(form)
+        if case.limit is not None:
+            note += f"; {case.limit.verdict(self.found[form], seconds)}"
+        return Row("prior matching", form, self.shape, seconds, 1.0, note)
+
+    def gap_closed(self, form: str, other: str) -> Row:
+        """The share of the gap between another case and the floor that a case closes."""
+        again, wide, close = (self.found[name] for name in ("target again", other, form))
+        gap = [w - a for w, a in zip(wide, again, strict=True)]
+        closed = [w - c for w, c in zip(wide, close, strict=True)]
+        share = statistics.mean(closed) / statistics.mean(gap)
+        rests = [c - share * g for c, g in zip(closed, gap, strict=True)]
+        error = mean_and_error(rests)[1] / statistics.mean(gap)
+        half = judged([g / 2 - c for c, g in zip(closed, gap, strict=True)])
+        note = f"closes {share:.2f} ({error:.2f}) of the gap to the floor; half of it: {half}"
+        return Row("prior matching", f"{form} / {other}", self.shape, 0.0, 1.0, note)
+
+    def _note(self, form: str) -> str:
+        return "energy distance {:.4f} ({:.4f})".format(*mean_and_error(self.found[form]))
 
 
 def boston_rows(X: Tensor, quick: bool) -> Iterator[Row]:
     net = MLP(13, [100], 1, activation="tanh")
-    gaussian, hierarchical = (
-        GaussianPrior.per_layer(net),
-        HierarchicalPrior.per_layer(net, 4.0, 4.0),
-    )
-    few = Energy(n_steps=20, n_functions=256, learning_rate=0.2)
-    many = Energy(learning_rate=0.2)
-    for name, target in ((", as published", softplus_rbf), ("", hierarchical_rbf(13))):
-        shape, yardstick = f"boston{name} M=100", Yardstick.draw(target, X, 100)
-        for form, unmatched in (("target again", as_target(target)), ("FG", fixed_gaussian(net))):
-            yield Row("prior matching", form, shape, 0.0, 1.0, distance(yardstick, unmatched))
-        cases: list[tuple[str, Prior, Any]] = [
-            ("GPi-G moments", gaussian, "moments"),
-            ("GPi-H moments, 20 energy", hierarchical, ["moments", few]),
-        ]
+    gaussian = GaussianPrior.per_layer(net)
+    hierarchical = HierarchicalPrior.per_layer(net, 4.0, 4.0)
+    many = ["moments", Energy(n_steps=400, n_functions=256, learning_rate=0.2)]
+    few = ["moments", Energy(n_steps=20, n_functions=256, learning_rate=0.2)]
+    flow = ["moments", Energy(n_steps=150, n_functions=512, learning_rate=0.2)]
+    cases = {
+        "GPi-G moments": Case(gaussian, "moments", Limit(0.080, 2.0)),
+        "GPi-H 20 energy": Case(hierarchical, few, Limit(0.080, 2.0)),
+    }
+    if not quick:
+        cases |= {
+            "GPi-G 400 energy": Case(gaussian, many),
+            "GPi-H 400 energy": Case(hierarchical, many, Limit(0.065, 15.0)),
+            "GPi-H 400 energy, ard": Case(HierarchicalPrior.ard(net, 4.0, 4.0), many),
+            "GPi-NF 150 energy of 512": Case(FlowPrior(net), flow),
+            "GPi-G critic": Case(gaussian, "wasserstein", Limit(0.09)),
+            "GPi-H critic": Case(hierarchical, "wasserstein", Limit(0.09)),
+        }
+    laws = {", as published": as_target(softplus_rbf), "": hierarchical_rbf(13)}
+    for name, target in laws.items():
+        table = Table.of(f"boston{name} M=100", target, X, 100)
+        yield table.unmatched("target again", target)
+        yield table.unmatched("FG", fixed_gaussian(net))
+        for form, case in cases.items():
+            yield table.matched(form, case)
         if not quick:
-            cases += [
-                ("GPi-G moments, 150 energy", gaussian, ["moments", many]),
-                ("GPi-H moments, 150 energy", hierarchical, ["moments", many]),
-                ("GPi-NF moments, 150 energy", FlowPrior(net), ["moments", many]),
-                ("GPi-G critic", gaussian, "wasserstein"),
-                ("GPi-H critic", hierarchical, "wasserstein"),
-            ]
-        for form, prior, method in cases:
-            yield fit_row(form, shape, prior, target, X, method, yardstick)
+            for other in ("GPi-G moments", "GPi-G 400 energy"):
+                yield table.gap_closed("GPi-H 400 energy", other)
     X_measured = as_measurement(X).sample(100, 0)
-    yield from critic_rows("boston", net, as_target(softplus_rbf), X_measured, 128, quick)
+    yield from critic_rows("boston", net, laws[", as published"], X_measured, 128, quick)
 
 
 def toy_rows(quick: bool) -> Iterator[Row]:
     net, grid, target = MLP(1, [50, 50, 50], 1, activation="tanh"), Grid(-6, 6, 200), toy_target()
-    cases: dict[str, tuple[Prior, Energy]] = {
-        "GPi-G": (GaussianPrior.per_layer(net), Energy(n_steps=100, n_functions=256)),
-    }
+    table = Table.of("toy M=200", target, grid, 200)
+    yield table.unmatched("target again", target)
+    few = ["moments", Energy(n_steps=100, n_functions=256)]
+    short = Case(GaussianPrior.per_layer(net), few, Limit(0.18, 12.0))
+    yield table.matched("GPi-G 100 energy", short, n_measurement=40)
     if not quick:
-        long = Energy(n_steps=500, n_functions=256)
-        cases["per parameter"] = (GaussianPrior.per_parameter(net), long)
-        cases["GPi-H"] = (HierarchicalPrior.per_layer(net, 4.0, 4.0), long)
-    yardstick = Yardstick.draw(target, grid, 200)
-    yield Row("prior matching", "target again", "toy M=200", 0.0, 1.0, distance(yardstick, target))
-    for form, (prior, energy) in cases.items():
-        yield fit_row(form, "toy M=200", prior, target, grid, ["moments", energy], yardstick,
-                      n_measurement=40, patience=10)  # fmt: skip
+        n = 1500
+        long = ["moments", Energy(n_steps=n, n_functions=256)]
+        for form, prior in (
+            ("per parameter", GaussianPrior.per_parameter(net)),
+            ("GPi-H", HierarchicalPrior.per_layer(net, 4.0, 4.0)),
+        ):  # to the end, however little it gains
+            case = Case(prior, long)
+            yield table.matched(f"{form} {n} energy", case, n_measurement=40, patience=n)
     yield from critic_rows("toy", net, target, grid.points, 512, quick)
 
 

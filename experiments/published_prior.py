@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from bayes.priors.base import Prior
 from bayes.priors.matching.method import Method, draw_both
-from bayes.priors.targets import FunctionTarget, cholesky
+from bayes.priors.targets import AT_ONCE, FunctionTarget, cholesky
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,14 @@ def softplus_rbf(X: Tensor, n: int, generator: torch.Generator) -> Tensor:
     centre = torch.full((X.shape[1] + 1,), 0.5 * math.log(2 * X.shape[1])).double()
     centre[0] = 0.1
     hyperparameters = nn.functional.softplus((centre + normal).exp())
-    scaled = X.double() / hyperparameters[..., 1:]
-    covariance = hyperparameters[..., :1] * torch.exp(-0.5 * torch.cdist(scaled, scaled).square())
     noise = torch.randn(n, len(X), 1, generator=generator, dtype=torch.float64)
-    return (cholesky(covariance) @ noise)[..., 0]
+    size = max(1, AT_ONCE // len(X) ** 2)
+    parts = zip(hyperparameters.split(size), noise.split(size), strict=True)
+    return torch.cat([_root(X.double(), h) @ z for h, z in parts])[..., 0]
+
+
+def _root(X: Tensor, hyperparameters: Tensor) -> Tensor:
+    """Cholesky factors of RBF-ARD matrices; (n, 1, 1 + D), the variances first."""
+    scaled = X / hyperparameters[..., 1:]
+    size = 0.5 * (hyperparameters[..., 0].log() - scaled.square().sum(-1))
+    return cholesky(torch.baddbmm(size[..., None] + size[..., None, :], scaled, scaled.mT).exp_())

@@ -72,17 +72,13 @@ class Dense:
     multiplier: float
 
     def __call__(self, parameters: Sequence[Tensor], h: Tensor) -> Tensor:
-        weight = parameters[self.weight].unflatten(1, (self.n_outputs, self.n_inputs))
+        weight = self.multiplier * parameters[self.weight]
+        weight = weight.unflatten(1, (self.n_outputs, self.n_inputs))
         bias = None if self.bias is None else parameters[self.bias].unsqueeze(-1)
         if len(h) > 1:
-            if bias is None:
-                return self.multiplier * torch.bmm(weight, h)
-            return torch.baddbmm(bias, weight, h, alpha=self.multiplier)
+            return torch.bmm(weight, h) if bias is None else torch.baddbmm(bias, weight, h)
         rows = weight.flatten(0, 1)
-        if bias is None:
-            out = self.multiplier * (rows @ h[0])
-        else:
-            out = torch.addmm(bias.flatten(0, 1), rows, h[0], alpha=self.multiplier)
+        out = rows @ h[0] if bias is None else torch.addmm(bias.flatten(0, 1), rows, h[0])
         return out.unflatten(0, (len(weight), self.n_outputs))
 
 

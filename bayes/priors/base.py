@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from .matching.run import FitRecord
     from .report import PriorReport
 
-CHUNK = 2**21
-"""Weights, or units' values in a layer, that `sample_functions` holds at a time."""
+CHUNK = 2**20
+"""Weights, or units' values in a layer, that are held at a time: what a cache holds."""
 
 
 class Prior(nn.Module, ABC):
@@ -52,8 +52,10 @@ class Prior(nn.Module, ABC):
         return {}
 
     @abstractmethod
-    def rsample(self, n: int, random_state: Any = None) -> Tensor:
-        """n draws (n, P), differentiable in the parameters."""
+    def rsample(
+        self, n: int, random_state: Any = None, dtype: torch.dtype = torch.float64
+    ) -> Tensor:
+        """n draws (n, P) of that dtype, differentiable in the parameters."""
 
     @abstractmethod
     def log_prob(self, weights: Tensor) -> Tensor:
@@ -90,10 +92,14 @@ class Prior(nn.Module, ABC):
         Tensor
             (n, N, n_outputs), without gradient.
         """
-        generator, widest = torch_generator(random_state), max(b.shape[0] for b in self.net.blocks)
-        at_once = max(1, CHUNK // max(widest * len(X), self.net.n_weights))
+        generator, at_once = torch_generator(random_state), self._at_once(X)
         sizes = [min(at_once, n - start) for start in range(0, check_int("n", n, 1), at_once)]
         return torch.cat([self.net(self.sample(size, generator), X) for size in sizes])
+
+    def rsample_functions(self, X: Tensor, n: int, random_state: Any = None) -> Tensor:
+        """n functions (n, N, n_outputs) in float32, differentiable in the parameters."""
+        weights = self.rsample(n, random_state, torch.float32)
+        return torch.cat([self.net(part, X) for part in weights.split(self._at_once(X))])
 
     def report(self, target: Any, inputs: Any, **options: Any) -> PriorReport:
         """How well functions of this prior match those of a target; see `report.report`."""
@@ -112,6 +118,11 @@ class Prior(nn.Module, ABC):
         from .storage import save_prior
 
         return save_prior(self, path)
+
+    def _at_once(self, X: Tensor) -> int:
+        """Functions at the rows of X that are evaluated together."""
+        widest = max(block.shape[0] for block in self.net.blocks)
+        return max(1, CHUNK // max(widest * len(X), self.net.n_weights))
 
     def extra_repr(self) -> str:
         return f"{self.net}, " + ", ".join(f"{k}={v!r}" for k, v in self.settings.items())

@@ -85,10 +85,13 @@ class FlowPrior(Prior):
     def settings(self) -> dict[str, Any]:
         return {"n_couplings": self.n_couplings, "width": self.width}
 
-    def rsample(self, n: int, random_state: Any = None) -> Tensor:
-        z = standard_normal((n, self.net.n_weights), self.log_scale, random_state)
+    def rsample(
+        self, n: int, random_state: Any = None, dtype: torch.dtype = torch.float64
+    ) -> Tensor:
+        z = standard_normal((n, self.net.n_weights), self.log_scale.to(dtype), random_state)
         parts = zip(self.layers, z.split(self._sizes, -1), strict=True)
-        return self.log_scale.exp() * torch.cat([layer(part) for layer, part in parts], -1)
+        scaled = torch.cat([layer(part) for layer, part in parts], -1)
+        return self.log_scale.to(dtype).exp() * scaled
 
     def gaussian_scale(self) -> Tensor:
         return self.log_scale.exp()
@@ -154,7 +157,8 @@ class Coupling(nn.Module):
 
     def _conditioned(self, kept: Tensor) -> tuple[Tensor, Tensor]:
         """s, between -1 and 1, and t."""
-        raw = torch.tanh(kept @ self.entry.mT) @ self.exit.mT + self.offset
+        entry, exit_, offset = (p.to(kept) for p in (self.entry, self.exit, self.offset))
+        raw = torch.tanh(kept @ entry.mT) @ exit_.mT + offset
         log_stretch, shift = raw.chunk(2, -1)
         return log_stretch.tanh(), shift
 

@@ -91,8 +91,10 @@ class GaussianPrior(Prior):
         """(P,) standard deviations of the weights."""
         return self.log_scale.exp()[self._group]
 
-    def rsample(self, n: int, random_state: Any = None) -> Tensor:
-        scale = self.scale
+    def rsample(
+        self, n: int, random_state: Any = None, dtype: torch.dtype = torch.float64
+    ) -> Tensor:
+        scale = self.scale.to(dtype)
         return scale * standard_normal((n, len(scale)), scale, random_state)
 
     def log_prob(self, weights: Tensor) -> Tensor:

@@ -112,9 +112,11 @@ class HierarchicalPrior(Prior):
     def settings(self) -> dict[str, Any]:
         return {"by": self.by}
 
-    def rsample(self, n: int, random_state: Any = None) -> Tensor:
+    def rsample(
+        self, n: int, random_state: Any = None, dtype: torch.dtype = torch.float64
+    ) -> Tensor:
         generator = torch_generator(random_state)
-        scales = self.rsample_scales(n, generator)
+        scales = self.rsample_scales(n, generator, dtype)
         return scales * standard_normal(tuple(scales.shape), scales, generator)
 
     def log_prob(self, weights: Tensor) -> Tensor:
@@ -126,10 +128,12 @@ class HierarchicalPrior(Prior):
     def gaussian_scale(self) -> Tensor:
         return self.log_scale.exp()[self._group]
 
-    def rsample_scales(self, n: int, random_state: Any = None) -> Tensor:
+    def rsample_scales(
+        self, n: int, random_state: Any = None, dtype: torch.dtype = torch.float64
+    ) -> Tensor:
         """n draws (n, P) of the weights' standard deviations, differentiable."""
         precision = standard_gamma(self.shape.expand(n, -1), random_state) / self.rate
-        return precision.rsqrt()[:, self._group]
+        return precision.rsqrt().to(dtype)[:, self._group]
 
     def sample_precision(self, weights: Tensor, random_state: Any = None) -> Tensor:
         """Gibbs step: precisions (..., G) given weights (..., P), without gradient."""

@@ -188,6 +188,7 @@ def checked_inputs(inputs: Any) -> Tensor:
     X = as_inputs("inputs", inputs, min_rows=2).detach().double()
     if bool((X[1:] == X[:1]).all()):
         raise ValueError(
-            f"The 'inputs' parameter must have at least two different rows; all {len(X)} are equal."
+            "The 'inputs' parameter must have at least two different rows; all "
+            f"{len(X)} are equal. Take inputs that vary, or a `Grid` or `Density` around them."
         )
     return X

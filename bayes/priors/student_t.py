@@ -93,10 +93,13 @@ class StudentTPrior(Prior):
         """(P,)."""
         return 2 + self.log_excess.exp()[self._group]
 
-    def rsample(self, n: int, random_state: Any = None) -> Tensor:
-        generator, half = torch_generator(random_state), self.df / 2
+    def rsample(
+        self, n: int, random_state: Any = None, dtype: torch.dtype = torch.float64
+    ) -> Tensor:
+        generator, half = torch_generator(random_state), (self.df / 2).to(dtype)
         normal = standard_normal((n, len(half)), half, generator)
-        return self.scale * normal * (half / standard_gamma(half.expand(n, -1), generator)).sqrt()
+        stretch = (half / standard_gamma(half.expand(n, -1), generator)).sqrt()
+        return self.scale.to(dtype) * normal * stretch
 
     def gaussian_scale(self) -> Tensor:
         return self.scale * (self.df / (self.df - 2)).sqrt()

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 JITTER = (1e-8, 1e-6, 1e-4)
 """Added to the diagonal in units of its mean, the first with which a Cholesky factor exists."""
 
-AT_ONCE = 2**24
-"""Numbers that a batch of covariance matrices may hold."""
+AT_ONCE = 2**19
+"""Numbers that a batch of covariance matrices holds: what a cache holds."""
 
 
 class FunctionTarget(ABC):
@@ -225,20 +225,21 @@ def cholesky(covariance: Tensor) -> Tensor:
     ValueError
         If a matrix has no factor even with the largest.
     """
+    scale = covariance.diagonal(dim1=-2, dim2=-1).mean(-1, keepdim=True)
+    jitter = torch.tensor(JITTER).to(covariance)
+    level = torch.zeros_like(scale, dtype=torch.long)
+    for _ in JITTER:
+        raised = covariance.clone()
+        raised.diagonal(dim1=-2, dim2=-1).add_(jitter[level] * scale)
+        root, info = torch.linalg.cholesky_ex(raised)
+        exists = (info == 0) & root.diagonal(dim1=-2, dim2=-1).isfinite().all(-1)
+        if bool(exists.all()):
+            return root
+        level = (level + ~exists.unsqueeze(-1)).clamp(max=len(JITTER) - 1)
     if not bool(torch.isfinite(covariance).all()):
         raise ValueError(
             "The kernel's matrix has NaN or infinity; check its hyperparameters and the inputs."
         )
-    scale = covariance.diagonal(dim1=-2, dim2=-1).mean(-1)
-    eye = torch.eye(covariance.shape[-1]).to(covariance)
-    jitter = torch.tensor(JITTER).to(covariance)
-    level = torch.zeros_like(scale, dtype=torch.long)
-    for _ in JITTER:
-        added = (jitter[level] * scale)[..., None, None] * eye
-        root, info = torch.linalg.cholesky_ex(covariance + added)
-        if not bool(info.any()):
-            return root
-        level = (level + info.sign()).clamp(max=len(JITTER) - 1)
     raise ValueError(
         f"The kernel's matrix of {covariance.shape[-1]} rows is singular: no Cholesky factor "
         f"exists even with {JITTER[-1]:g} of its mean variance ({float(scale.min()):.3g} at least) "
@@ -252,10 +253,11 @@ def _check_features(kernel: Kernel, n_features: int) -> None:
         needs = int(active.max()) + 1 if active is not None else ard
         fits = n_features >= (needs or 0) if active is not None else n_features == needs
         if needs is not None and not fits:
+            option = "active_dims" if active is not None else "ard_num_dims"
+            cure = f"below {n_features}" if active is not None else f"{n_features}"
             raise ValueError(
-                f"The kernel {type(part).__name__} takes {needs} features "
-                f"({'active_dims' if active is not None else 'ard_num_dims'}); the inputs have "
-                f"{n_features}."
+                f"The kernel {type(part).__name__} takes {needs} features ({option}); the inputs "
+                f"have {n_features}. Make it with {option} {cure}."
             )
 
 

@@ -10,6 +10,7 @@ import torch
 
 from bayes.networks import MLP, ConvNet
 from bayes.priors import (
+    Density,
     FlowPrior,
     GaussianPrior,
     Grid,
@@ -192,8 +193,8 @@ def test_a_check_is_the_energy_distance():
     judge = Judge.draw(run)
 
     def exact(seed):
-        f = prior.sample_functions(judge.X, 1024, seed).flatten(1)
-        return float(energy_distance(f, judge.target.double()))
+        weights = prior.rsample(1024, seed, torch.float32).detach().double()
+        return float(energy_distance(prior.net(weights, judge.X).flatten(1), judge.target.double()))
 
     assert judge.energy_distance(prior) == pytest.approx(exact(judge.seed), abs=1e-4)
     assert judge.energy_distance(prior) != pytest.approx(exact(judge.seed + 1), abs=1e-4)
@@ -290,20 +291,28 @@ def test_bad_input():
         fit_functional_prior(MLP(1, [5], 1), prior, KERNEL, X)
     with pytest.raises(ValueError, match=r"'method'.*'newton'"):
         fit_functional_prior(NET, prior, KERNEL, X, method="newton")
-    with pytest.raises(ValueError, match="all 9 are equal"):
+    with pytest.raises(ValueError, match=r"all 9 are equal\. Take inputs that vary"):
         fit_functional_prior(NET, prior, KERNEL, 0 * X)
     with pytest.raises(ValueError, match="at least 2 rows; got 1"):
         fit_functional_prior(NET, prior, KERNEL, X[:1])
     with pytest.raises(ValueError, match="at least 2 rows; got 0"):
         fit_functional_prior(NET, prior, KERNEL, X[:0])
-    with pytest.raises(ValueError, match="NaN or infinity in 1 rows, first row 3"):
+    with pytest.raises(ValueError, match=r"NaN or infinity in 1 rows.* row 3\. Drop or impute"):
         fit_functional_prior(NET, prior, KERNEL, X.index_fill(0, torch.tensor([3]), torch.nan))
-    with pytest.raises(ValueError, match=r"'n_measurement'.*memory.*GiB"):
+    with pytest.raises(ValueError, match=r"'n_measurement'.*memory.*GiB.*Take a smaller one"):
         fit_functional_prior(NET, prior, KERNEL, X, n_measurement=10**7)
+    for wrong in (1, 2.5, "many"):
+        with pytest.raises(ValueError, match="'n_measurement'"):
+            fit_functional_prior(NET, prior, KERNEL, X, n_measurement=wrong)
+    with pytest.raises(ValueError, match=r"'X' parameter must have shape \(N, 1\)"):
+        fit_functional_prior(NET, prior, KERNEL, X.expand(-1, 3))
+    flat = gpytorch.kernels.LinearKernel()
+    with pytest.raises(ValueError, match=r"singular.*Use a kernel that is positive definite"):
+        fit_functional_prior(NET, prior, flat, Density(lambda n, g: torch.zeros(n, 1)))
     with pytest.raises(ValueError, match=r"'target'.*got str"):
         fit_functional_prior(NET, prior, "rbf", X)
     five = gpytorch.kernels.RBFKernel(ard_num_dims=5)
-    with pytest.raises(ValueError, match=r"takes 5 features .*inputs have 1"):
+    with pytest.raises(ValueError, match=r"takes 5 features .*inputs have 1\. Make it with ard"):
         fit_functional_prior(NET, prior, five, X)
     with pytest.raises(ValueError, match="lower its learning_rate"):
         fit(prior, Energy(n_steps=3, learning_rate=1e4, n_functions=8), check_every=100)

@@ -68,6 +68,20 @@ def test_shapes_and_reproducibility(prior):
     assert torch.equal(prior.sample_functions(X, 5, 3), NET(w, X))
 
 
+def test_functions_in_float32_have_the_same_law(prior):
+    """Two-sample Kolmogorov-Smirnov at one point, 4,000 functions of each; false alarm
+    `FALSE_ALARM`. Control: functions a third larger."""
+    X = torch.tensor([[0.7, -0.4]], dtype=torch.float64)
+    f = prior.rsample_functions(X, 4_000, 1)
+    assert f.dtype == torch.float32
+    assert f.requires_grad
+    weights = prior.rsample(4_000, 1, torch.float32)
+    assert torch.allclose(f, NET(weights, X), atol=1e-6)
+    single, double = f.detach()[:, 0, 0].numpy(), prior.sample_functions(X, 4_000, 2)[:, 0, 0]
+    assert stats.ks_2samp(single, double.numpy()).pvalue > FALSE_ALARM
+    assert stats.ks_2samp(4 / 3 * single, double.numpy()).pvalue < FALSE_ALARM
+
+
 def test_global_generator_is_left_alone(prior):
     before = torch.get_rng_state()
     prior.sample_functions(torch.ones(4, 2), 5, 0)

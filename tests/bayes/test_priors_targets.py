@@ -170,13 +170,18 @@ def test_singular_and_nan_kernels():
     kernel.raw_lengthscale.data.fill_(torch.nan)
     with pytest.raises(ValueError, match="NaN or infinity"):
         GaussianProcessTarget(kernel).sample_functions(X, 2)
+    for place, value in (((0, 0), torch.inf), ((2, 1), torch.nan), ((2, 1), torch.inf)):
+        matrix = torch.eye(3).double()
+        matrix[place] = matrix[place[::-1]] = value
+        with pytest.raises(ValueError, match="NaN or infinity"):
+            cholesky(matrix)
 
 
 def test_dimensions_that_do_not_fit():
     ard = ScaleKernel(RBFKernel(ard_num_dims=3))
     with pytest.raises(ValueError, match=r"RBFKernel takes 3 features \(ard_num_dims\).* 2"):
         as_target(ard).sample_functions(X, 2)
-    with pytest.raises(ValueError, match=r"takes 4 features \(active_dims\)"):
+    with pytest.raises(ValueError, match=r"takes 4 features \(active_dims\).*active_dims below 2"):
         as_target(RBFKernel(active_dims=[3])).sample_functions(X, 2)
     assert as_target(RBFKernel(active_dims=[0])).sample_functions(X, 2).shape == (2, 3, 1)
 

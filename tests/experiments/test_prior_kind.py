@@ -11,13 +11,16 @@ from experiments.datasets import DataError
 from experiments.kinds import Batch, Cell, get_kind
 from experiments.study import StudyError, load_study, study_from_document
 from paper_figures import functional_prior as figure
+from paper_figures import functional_prior_distances as judged
+from paper_figures import functional_prior_pictures as pictures
 
 KIND = get_kind("functional_prior")
 STUDIES = ["toy", "boston", "uci", "convergence", "banana", "digits"]
 
 
-def small(**changes):
+def small(at_most=(), **changes):
     """A study of seconds: a grid, eight hidden units, an RBF process."""
+    profile = {"minutes": 0.1, "steps": [2, 6], "replicates": 2, "at_most": dict(at_most)}
     setting = {
         "n_measurement": 10,
         "data": {"source": "grid", "low": -2.0, "high": 2.0, "n_points": 30},
@@ -39,7 +42,7 @@ def small(**changes):
         {
             "name": "prior-small", "kind": "functional_prior", "title": "t", "verifies": "v",
             "reference": "r", "seed": 3, "setting": setting,
-            "profiles": {"smoke": {"minutes": 0.1, "steps": [2, 6], "replicates": 2}},
+            "profiles": {"smoke": profile},
         },
         "test",
     )  # fmt: skip
@@ -57,7 +60,8 @@ def test_shipped_studies_load(name):
     arms = {cell.arm for batch in study.batches("quick") for cell in batch.cells}
     several = len(study.setting.data.names) > 1
     for profile in study.profiles.values():
-        for arm in [*profile.at_most, *profile.at_most_half_of, *profile.at_most_half_of.values()]:
+        halves = profile.at_most_half_of
+        for arm in [*profile.at_most, *halves, *(arm for arms in halves.values() for arm in arms)]:
             assert arm in study.setting.arms
             assert (f"{study.setting.data.names[0]}-{arm}" if several else arm) in arms
 
@@ -68,6 +72,12 @@ def test_cells_are_arms_and_steps():
         "gp-n0-r0", "gp-n0-r1", "fg-n0-r0", "fg-n0-r1",
         "gpi-g-n2-r0", "gpi-g-n2-r1", "gpi-g-n6-r0", "gpi-g-n6-r1",
     ]  # fmt: skip
+
+
+def test_a_last_method_with_its_own_steps_has_one_cell():
+    arms = {"moments": {"family": "gaussian", "methods": [{"name": "moments", "n_steps": 4}]}}
+    keys = [cell.key for batch in small(arms=arms).batches("smoke") for cell in batch.cells]
+    assert keys[2:] == ["moments-n4-r0", "moments-n4-r1"]
 
 
 def test_a_row_is_a_pure_function_of_the_cell():
@@ -136,9 +146,9 @@ def test_class_probabilities_stand_beside_the_logits():
     assert not any(name.startswith("class_") for name in run(small(), "fg"))  # control
     table = pd.DataFrame([{"arm": a, "n": 0, "replicate": 0} | r for a, r in zip(
         ("gp", "fg"), rows, strict=True)])  # fmt: skip
-    named = figure.named(table, ["fg"])
-    assert "class_energy_distance" in figure.measured(figure.summarised(named, 3))
-    drawn = figure.functions_figure(named, "t", "class_functions")
+    named = judged.named(table, ["fg"])
+    assert "class_energy_distance" in judged.measured(judged.summarised(named, 3))
+    drawn = pictures.functions_figure(named, "t", "class_functions")
     assert all(ax.get_ylim() == (-0.02, 1.02) for ax in drawn.axes)
 
 
@@ -190,11 +200,11 @@ def made_table(distances, replicates=1, error=0.01):
         for r in range(replicates):
             row = {"arm": arm, "data": "grid", "n": n, "replicate": r, "status": "ok", "error": ""}
             row |= {"seconds": 0.1 * n, "position": line, "functions": json.dumps([[0.0, 1.0]] * 5)}
-            for name in figure.DISTANCES:
+            for name in judged.DISTANCES:
                 shift = error * (2 * (r % 2) - 1)
                 row |= {name: mean + shift, f"{name}_error": error}
                 row |= {f"{name}_target": 0.001, f"{name}_target_error": 0.002}
-            for name in figure.STATISTICS:
+            for name in judged.STATISTICS:
                 row |= {name: 1.0, f"{name}_target": 1.1}
             rows.append(row)
     return pd.DataFrame(rows)
@@ -204,11 +214,11 @@ MADE = {("gp", 0): 0.0, ("fg", 0): 0.5, ("gpi-g", 2): 0.3, ("gpi-g", 6): 0.1}
 
 
 def test_intervals_are_students():
-    one = figure.summarised(figure.named(made_table(MADE), ["fg", "gpi-g"]), 3).iloc[-1]
+    one = judged.summarised(judged.named(made_table(MADE), ["fg", "gpi-g"]), 3).iloc[-1]
     assert one["energy_distance_high"] - one["energy_distance"] == pytest.approx(
         0.01 * t.ppf(0.975, 2)
     )
-    several = figure.summarised(figure.named(made_table(MADE, 4), ["fg", "gpi-g"]), 3).iloc[-1]
+    several = judged.summarised(judged.named(made_table(MADE, 4), ["fg", "gpi-g"]), 3).iloc[-1]
     error = np.std([-0.01, 0.01, -0.01, 0.01], ddof=1) / 2
     assert several["energy_distance_error"] == pytest.approx(error)
     assert several["energy_distance_low"] == pytest.approx(0.1 - error * t.ppf(0.975, 3))
@@ -216,12 +226,12 @@ def test_intervals_are_students():
 
 def test_verdicts_by_a_number_and_by_another_arm():
     """The control, FG, is above the bound that the fitted arm keeps."""
-    distances = figure.summarised(figure.named(made_table(MADE), ["fg", "gpi-g"]), 5)
+    distances = judged.summarised(judged.named(made_table(MADE), ["fg", "gpi-g"]), 5)
     bounds = {"fg": 0.2, "gpi-g": 0.2}
     found = dict(
         zip(
             zip(distances["label"], distances["n"], strict=True),
-            figure.verdicts(distances, bounds, {"gpi-g": "fg"}),
+            judged.verdicts(distances, bounds, {"gpi-g": ("fg",)}),
             strict=True,
         )
     )
@@ -229,12 +239,12 @@ def test_verdicts_by_a_number_and_by_another_arm():
     assert found["fg", 0] == "above 0.2"
     assert found["gpi-g", 2] == "above 0.2; above half of FG"
     assert found["gpi-g", 6] == "at most 0.2; at most half of FG"
-    close = figure.verdicts(distances, {"gpi-g": 0.09}, {})
+    close = judged.verdicts(distances, {"gpi-g": 0.09}, {})
     assert close[-1] == "inconclusive (0.09)"
 
 
 def test_figures_come_with_their_tables(tmp_path):
-    study = small()
+    study = small(at_most={"gpi-g": 0.2})
     table = made_table(MADE)
     failed = pd.DataFrame([{"arm": "fg", "n": 0, "replicate": 1, "status": "failed", "error": "x"}])
     rendered = figure.render(study, "smoke", pd.concat([table, failed]), {}, tmp_path)
@@ -243,7 +253,9 @@ def test_figures_come_with_their_tables(tmp_path):
     assert all(path.stat().st_size > 0 for path in rendered.files)
     assert len(pd.read_csv(tmp_path / "smoke-functions.csv")) == 3 * 5 * 2
     assert list(rendered.summary["prior"]) == ["GP", "FG", "GPi-G"]
+    assert "0.047 to 0.133, after 0.6 CPU s: at most 0.2.\n" in rendered.headline
     assert rendered.headline.endswith("1 of 5 cells failed.\nx")
+    assert list(pd.read_csv(tmp_path / "smoke-distances.csv")["bound"].dropna()) == [0.2]
     with pytest.raises(ValueError, match="a cell that did not fail; got none"):
         figure.render(study, "smoke", table.assign(status="failed"), {}, tmp_path)
 
@@ -251,8 +263,10 @@ def test_figures_come_with_their_tables(tmp_path):
 def test_several_data_sets_have_a_row_each():
     table = made_table(MADE)
     both = pd.concat([table.assign(data=d, arm=d + "-" + table["arm"]) for d in ("a", "b")])
-    named = figure.named(both, ["fg", "gpi-g"])
+    named = judged.named(both, ["fg", "gpi-g"])
     assert list(named["label"].unique()) == ["gp", "fg", "gpi-g"]
     last = named.loc[named.groupby(["data", "label"], observed=True)["n"].idxmax()]
-    drawn = figure.functions_figure(last.reset_index(drop=True), "t")
-    assert [ax.get_title() for ax in drawn.axes] == 2 * ["GP", "FG", "GPi-G"]
+    drawn = pictures.functions_figure(last.reset_index(drop=True), "t")
+    assert [ax.get_title() for ax in drawn.axes] == ["GP", "FG", "GPi-G", "", "", ""]
+    assert drawn.axes[0].get_ylabel() == "a\nf(x), output units"
+    assert drawn.axes[3].get_ylabel() == "b\nf(x), output units"

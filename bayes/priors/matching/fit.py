@@ -31,7 +31,7 @@ def fit_functional_prior(
     n_measurement: int = 50,
     random_state: Any = None,
     check_every: int = 20,
-    patience: int = 5,
+    patience: int = 10,
     callback: Callable[[Progress], None] | None = None,
     checkpoint: str | Path | None = None,
 ) -> Prior:
@@ -100,13 +100,14 @@ def fit_functional_prior(
             f"The 'prior' parameter must be one over the weights of 'net'; got a prior of "
             f"{prior.net} for {as_network(net)}."
         )
+    n_measurement = check_int("n_measurement", n_measurement, 2)
     check_memory("n_measurement", n_measurement, 24 * n_measurement**2)
     run = Run(
         prior=copy.deepcopy(prior).requires_grad_(True),
         target=as_target(target, prior.net.n_outputs),
         measurement=as_measurement(inputs),
         methods=resolve(method, prior),
-        n_measurement=check_int("n_measurement", n_measurement, 2),
+        n_measurement=n_measurement,
         check_every=check_int("check_every", check_every, 1),
         patience=check_int("patience", patience, 1),
         generator=torch_generator(random_state),

@@ -45,7 +45,6 @@ def draw_both(
 
     In float32: a loss's Monte-Carlo error is a thousandfold its rounding.
     """
-    weights = prior.rsample(n, generator)
-    f = prior.net(weights.float(), X).flatten(1)
+    f = prior.rsample_functions(X, n, generator).flatten(1)
     g = target.sample_functions(X, n, generator).flatten(1)
     return f, g.to(f)

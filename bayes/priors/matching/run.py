@@ -220,8 +220,7 @@ class Judge:
     def energy_distance(self, prior: Prior) -> float:
         """Unbiased, hence below zero by chance for a perfect match."""
         with torch.no_grad():
-            weights = prior.rsample(len(self.target), self.seed).float()
-            f = prior.net(weights, self.X).flatten(1)
+            f = prior.rsample_functions(self.X, len(self.target), self.seed).flatten(1)
             return float(2 * distances(f, self.target).mean() - mean_within(f)) - self.within
 
 

@@ -57,8 +57,7 @@ class Wasserstein(Method):
             f, g = draw_both(prior, target, X, self.n_functions, generator)
         basis = principal_directions(torch.cat([f, g]))
         critic = self.trained_critic(f @ basis, g @ basis, generator)
-        weights = prior.rsample(self.n_functions, generator)
-        fresh = prior.net(weights.float(), X).flatten(1)
+        fresh = prior.rsample_functions(X, self.n_functions, generator).flatten(1)
         return critic(fresh @ basis).mean() - critic(g @ basis).mean()
 
     def trained_critic(self, f: Tensor, g: Tensor, generator: torch.Generator) -> Critic:
