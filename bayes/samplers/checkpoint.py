@@ -13,7 +13,7 @@ from torch import Tensor
 from ..storage import StorageError, group, members, read, write
 from .draws import Divergence
 
-KIND, VERSION = "checkpoint of chains", 2
+KIND, VERSION = "checkpoint of chains", 3
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Checkpoint:
     draws: Tensor  # (C, S, P), or (C, 0, P) if they are in a folder
     potential: Tensor  # (C, S)
     moments: Mapping[str, Tensor]
+    at_start: Tensor  # (C,), the potential on all data where chains started
     at_position: Tensor  # (C,), the potential on all data at the state's position
     step: int
     seconds: float
@@ -62,6 +63,7 @@ def write_checkpoint(
         "streams": checkpoint.streams,
         "draws": checkpoint.draws,
         "potential": checkpoint.potential,
+        "at_start": checkpoint.at_start,
         "at_position": checkpoint.at_position,
         **group("state", checkpoint.state),
         **group("moments", checkpoint.moments),
@@ -100,6 +102,7 @@ def read_checkpoint(path: str | os.PathLike[str], fingerprint: dict[str, Any]) -
         tensors["draws"],
         tensors["potential"],
         members("moments", tensors),
+        tensors["at_start"],
         tensors["at_position"],
         header["step"],
         header["seconds"],

@@ -1,4 +1,20 @@
-"""When a chain is stopped, and why."""
+r"""When a chain is stopped, and why.
+
+A chain that leaves the finite numbers is stopped there. One that comes to rest far out, at 1e15
+say, where rounding and heavy tails let it live, is found at the end by its potential. The U of
+draws concentrates: if :math:`e^{-U/T}` is log-concave,
+
+.. math:: E[U] - \min U \le P\,T, \qquad \mathrm{Var}[U] \le P\,T^2,
+
+and weights of a t law stay within a small multiple of it. A start is no lower than the minimum,
+so half of a chain's draws cannot be further than :math:`10\,(P + 10)\,T` above the lowest of the
+starts if they are draws of the density.
+
+References
+----------
+Fradelizi, Madiman and Wang (2016), Optimal concentration of information content for log-concave
+densities.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +24,10 @@ import torch
 from torch import Tensor
 
 from .base import Info, State
+from .draws import Divergence
+
+ASTRAY = 10.0
+"""Potential above the lowest, in units of (P + 10) T, at which a chain is given up."""
 
 
 def is_finite(state: State) -> Tensor:
@@ -36,3 +56,37 @@ def cause(
         f"its position grew without bound (the potential was {float(info.potential):.3g}): the "
         f"step size is too large"
     )
+
+
+def astray(
+    potential: Tensor,  # (C, S) of the draws
+    start: Tensor,  # (C,)
+    alive: Tensor,  # (C,)
+    n_parameters: int,
+    temperature: float,
+    step: int,
+) -> list[Divergence]:
+    """Chains among those alive whose draws are not from the bulk of the density, after `step`.
+
+    Examples
+    --------
+    >>> potential = torch.tensor([[3.0, 4.0, 3.0], [3.0, 1e30, 1e30]])
+    >>> alive = torch.tensor([True, True])
+    >>> [str(d) for d in astray(potential, torch.tensor([9.0, 9.0]), alive, 5, 1.0, 300)]
+    ['Chain 1 was stopped at step 300: half of its draws have a potential above 1e+30, ...
+    """
+    if not potential.shape[1] or temperature == 0:
+        return []
+    middle = potential.double().median(1).values
+    limit = ASTRAY * (n_parameters + 10) * temperature
+    lowest = start.double().min()
+    return [
+        Divergence(
+            chain,
+            step,
+            f"half of its draws have a potential above {float(middle[chain]):.3g}, more than "
+            f"{ASTRAY:.0f} (P + 10) T = {limit:.4g} above the lowest of the starts: they are not "
+            f"from the bulk of the density, and the step size is too large",
+        )
+        for chain in (alive & (middle > lowest + limit)).nonzero()[:, 0].tolist()
+    ]

@@ -9,7 +9,9 @@ every so many steps from
 
 which is the conditional of :math:`e^{-U/T}` with U the potential in q and
 :math:`s_g = -\tfrac12 \log\tau_g`, the logarithms of scales, under which draws of them are kept.
-Both steps leave the joint law as it is.
+Both steps leave the joint law as it is, but for half a kick: the momentum of `BAOAB` and its like
+is that of half a step before q, and belongs to the scales before. Where scales change much and
+every step or two, as with a handful of data, that shows; blocks of steps keep Gibbs steps apart.
 """
 
 from __future__ import annotations
@@ -20,10 +22,11 @@ import torch
 from torch import Tensor
 
 from .base import Number
+from .interweaving import ScaledPotential
 from .streams import ChainStreams
 
 
-class ConjugatePotential(Protocol):
+class ConjugatePotential(ScaledPotential, Protocol):
     """U and its gradient at C positions given G log scales, and the law of those given the rest."""
 
     def __call__(

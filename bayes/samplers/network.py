@@ -67,8 +67,10 @@ def sample(
         `Gaussian()` with a learned scale unless given.
     gibbs_every : int or None
         Steps after which a Gibbs step (`gibbs`) draws the precision of a learned Gaussian noise and
-        those of a `HierarchicalPrior`, at the next block; each looks at all data once. None samples
-        the logarithm of the noise with the weights, and integrates the prior's precisions out.
+        those of a `HierarchicalPrior`, at the next block. It looks at all data once, and, for the
+        moves of scales with their weights that follow (`interweaving`), once more and once for each
+        of the prior's scales: about 10 is good with full batches. None samples the logarithm of the
+        noise with the weights, and integrates the prior's precisions out.
     init : {"prior", "ensemble"} or Tensor
         Where chains start: at draws of the prior, at a mode near each (`deep_ensemble`), or at
         given weights (C, P).

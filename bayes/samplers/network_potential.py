@@ -164,25 +164,47 @@ class ConjugateNetworkPotential(NetworkPotential):
     """U of the weights given scales that Gibbs steps draw, see `gibbs`.
 
     The log scales (C, G) are that of a `Gaussian` likelihood's learned noise, if it has one, and
-    then one for each precision of a `HierarchicalPrior`.
+    then one for each precision of a `HierarchicalPrior`, by which weights are in ``groups``.
     """
 
-    @property
-    def n_prior_scales(self) -> int:
-        return len(self._weights.size) if isinstance(self._weights, GroupedWeights) else 0
+    def __init__(
+        self, net: BayesianNetwork, prior: Prior, X: Tensor, y: Tensor, likelihood: Likelihood
+    ) -> None:
+        super().__init__(net, prior, X, y, likelihood)
+        self.n_prior_scales = 0
+        self.groups: dict[int, Tensor] = {}
+        if isinstance(self._weights, GroupedWeights):
+            of, self.n_prior_scales = self._weights.group, len(self._weights.size)
+            self.groups = {likelihood.n_extra + g: of == g for g in range(self.n_prior_scales)}
 
     def __call__(  # type: ignore[override]
         self, position: Tensor, batch: Tensor | None, log_scale: Tensor
     ) -> tuple[Tensor, Tensor]:
         n_extra = self.likelihood.n_extra
         extra, own = log_scale[:, :n_extra], log_scale[:, n_extra:]
-        prior, log_prior = self._weights, self.likelihood.log_prior(extra)
+        prior = self._weights
         if isinstance(prior, GroupedWeights):
             precision = torch.exp(-2 * own)
-            log_prior = log_prior - (2 * prior.shape * own + prior.rate * precision).sum(1)
             prior = GaussianWeights(precision[:, prior.group], (prior.size * own).sum(1))
         value, gradient, _ = self._given(position, extra, batch, prior)
-        return value - log_prior, gradient
+        return value - self.log_scale_prior(log_scale).sum(1), gradient
+
+    def log_likelihood(self, position: Tensor, log_scale: Tensor) -> Tensor:
+        """Log density (C,) of all data, summed in double precision."""
+        extra = log_scale[:, : self.likelihood.n_extra]
+        values = self.likelihood.log_prob(self.net(position, self.X), self.y, extra)
+        return values.sum(1, dtype=torch.float64)
+
+    def log_scale_prior(self, log_scale: Tensor) -> Tensor:
+        """Log density of each log scale, (C, G), up to its constant."""
+        n_extra, prior = self.likelihood.n_extra, self._weights
+        parts = []
+        if n_extra:
+            parts.append(self.likelihood.log_prior(log_scale[:, :n_extra])[:, None])
+        if isinstance(prior, GroupedWeights):
+            own = log_scale[:, n_extra:]
+            parts.append(-2 * prior.shape * own - prior.rate * torch.exp(-2 * own))
+        return torch.cat(parts, 1)
 
     def conditional(self, position: Tensor) -> tuple[Tensor, Tensor]:
         laws = []

@@ -60,6 +60,13 @@ class ChainStreams:
             chain.random_(0, n_observations, generator=generator)
         return drawn.transpose(0, 1)
 
+    def uniform(self, n: int, dtype: torch.dtype) -> Tensor:
+        """Uniform numbers in [0, 1), (C, n)."""
+        numbers = torch.empty(len(self.generators), n, dtype=dtype, device=self.device)
+        for row, generator in zip(numbers, self.generators, strict=True):
+            row.uniform_(generator=generator)
+        return numbers
+
     def gamma(self, shape: Tensor) -> Tensor:
         """Gamma(shape, 1) numbers, a row of shapes (C, G) a chain."""
         rows = [

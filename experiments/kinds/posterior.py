@@ -41,6 +41,10 @@ N_DIAGNOSED = 100
 """Predictions at most, in which chains must agree: those for the first test rows."""
 
 
+OF_AN_ARM = ("step_size", "thin", "burn_in")
+"""Of the sampling, what an arm may have of its own."""
+
+
 HOT = 1.2
 """Temperature from which a cell is no sample of the posterior: its status is "hot"."""
 
@@ -83,6 +87,8 @@ class PosteriorArm(ArmSetting):
 
     ensemble: bool = False
     step_size: float | None = Field(None, gt=0, description="of the sampler, if not as for all")
+    thin: int | None = Field(None, ge=1, description="if not as for all")
+    burn_in: int | None = Field(None, ge=0, description="if not as for all")
 
 
 class SamplingSetting(SettingModel):
@@ -96,8 +102,9 @@ class SamplingSetting(SettingModel):
     thin: int = Field(ge=1)
     burn_in: int = Field(ge=0)
     batch_size: int | None = Field(None, ge=1, description="none: full batches")
-    noise_variance: float | None = Field(
-        None, gt=0, description="none: learned by Gibbs steps, which draw a prior's precisions too"
+    noise_variance: float | None = Field(None, gt=0, description="none: learned by Gibbs steps")
+    gibbs_every: int = Field(
+        10, ge=1, description="steps between draws of a learned noise and of a prior's precisions"
     )
 
     def build(self, scale: Any = None) -> Any:
@@ -155,7 +162,7 @@ class Posterior:
     """See the module's docstring."""
 
     name = "posterior"
-    revision = 2
+    revision = 3
     Setting = PosteriorSetting
     Profile = PosteriorProfile
 
@@ -287,7 +294,7 @@ def posterior(study: Study, prior: Any, split: Split, cell: Cell) -> dict[str, A
 
     setting = study.setting
     _, label = labelled(setting)[cell.arm]
-    own = {"step_size": setting.arms[label].step_size or setting.sampling.step_size}
+    own = setting.arms[label].model_dump(include=set(OF_AN_ARM), exclude_none=True)
     how = setting.sampling.model_copy(update=own)
     X, y, X_test, _ = tensors(split)
     found = sample(
@@ -302,7 +309,7 @@ def posterior(study: Study, prior: Any, split: Split, cell: Cell) -> dict[str, A
         how.burn_in,
         how.batch_size,
         likelihood=likelihood(setting),
-        gibbs_every=50 if how.noise_variance is None else None,
+        gibbs_every=how.gibbs_every,
         random_state=study.seed_of(cell.n, cell.replicate, "sample", cell.arm, bits=32),
     )
     law = found.predict(X_test)

@@ -21,7 +21,8 @@ from bayes.samplers import (
     checkpoint,
     sample_density,
 )
-from bayes.samplers.chains import BLOCK_NUMBERS, _block_steps, run
+from bayes.samplers.chains import run
+from bayes.samplers.loop import BLOCK_NUMBERS, block_steps
 from bayes.samplers.streams import ChainStreams
 
 STEPS = {
@@ -213,6 +214,26 @@ def test_all_chains_diverged():
         result.mean()
 
 
+def long_tail(q):
+    return -5 * torch.log1p(q.square().sum())
+
+
+@pytest.mark.parametrize(("far", "kept"), [(1e15, [0, 2]), (30.0, [0, 1, 2])])
+def test_a_chain_that_rests_far_out_is_left_out(far, kept):
+    """Where the tail is flat, rounding keeps a chain at 1e15 with temperatures that look right.
+    Control: one at 30 may be a draw of the density."""
+    init = start()
+    init[1] = far
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", SamplingWarning)
+        result = sample_density(long_tail, init, BAOAB(0.3), n_draws=50, burn_in=10, random_state=0)
+    assert result.kept == kept
+    assert float(result.mean().abs().max()) < 100
+    assert any("Chain 1 was stopped" in str(w.message) for w in said) == (1 not in kept)
+    assert any("above the lowest of the starts" in s for s in result.diagnose()) == (1 not in kept)
+    assert bool(torch.isfinite(result.draws).all())
+
+
 def test_a_resumed_run_remembers_who_was_stopped(tmp_path):
     init, path = start(), tmp_path / "run"
     init[1] = 50.0
@@ -312,7 +333,7 @@ def test_progress():
 
 def test_memory_of_a_block_is_bounded():
     for n in (1, 2, 7, 100, 5251, BLOCK_NUMBERS, BLOCK_NUMBERS + 1, 10**6):
-        steps = _block_steps(n)
+        steps = block_steps(n)
         assert steps >= 1
         assert steps * n <= max(n, BLOCK_NUMBERS)
 

@@ -16,6 +16,7 @@ from bayes.samplers import (
     NetworkPotential,
     StorageError,
     StudentT,
+    loop,
     sample,
 )
 from bayes.samplers.backpropagation import PULLS, stack_of
@@ -187,10 +188,11 @@ class HalfTheShape(Gaussian):
         return 0.5 * shape, rate
 
 
-def test_a_linear_network_with_learned_noise_against_quadrature():
+def test_a_linear_network_with_learned_noise_against_quadrature(monkeypatch):
     """Integrating w out leaves p(tau | y) on a line. Null: means of log sigma and of w are those.
     Statistic: in standard errors across 100 independent chains; 5 has a false-alarm probability of
     2e-6 over four means. Control: half the shape in the Gibbs step."""
+    monkeypatch.setattr(loop, "MAX_BLOCK_STEPS", 32)  # Gibbs steps come between blocks
     X, y = data()
     net = MLP(2, [], 1)
     prior = GaussianPrior.per_layer(net).double()
@@ -207,9 +209,10 @@ def test_a_linear_network_with_learned_noise_against_quadrature():
 
     def deviation(likelihood):
         run = sample(
-            net, prior, X, y, BAOAB(0.15), 100, 30, 16, 100, None, likelihood=likelihood,
-            gibbs_every=1, random_state=5,
+            net, prior, X, y, BAOAB(0.05), 100, 30, 64, 500, None, likelihood=likelihood,
+            gibbs_every=32, random_state=5,
         ).run  # fmt: skip
+        assert not run.divergences
         assert list(run.names) == ["0.weight", "0.bias", "log_noise"]
         own = run.draws.mean(1)
         return float(((own.mean(0) - expected) / (own.std(0) / 10)).abs().max())

@@ -22,10 +22,10 @@ import sys, warnings
 import torch
 from bayes.networks import MLP
 from bayes.priors import GaussianPrior
-from bayes.samplers import AdaptiveSGHMC, Gaussian, chains, sample
+from bayes.samplers import AdaptiveSGHMC, Gaussian, SamplingWarning, loop, sample
 
-warnings.simplefilter("ignore", chains.SamplingWarning)
-chains.BLOCK_NUMBERS = int(sys.argv[1]) or chains.BLOCK_NUMBERS
+warnings.simplefilter("ignore", SamplingWarning)
+loop.BLOCK_NUMBERS = int(sys.argv[1]) or loop.BLOCK_NUMBERS
 net = MLP(1, [50, 50, 50], 1)
 assert net.n_weights == {N_PARAMETERS}
 prior = GaussianPrior.per_layer(net)

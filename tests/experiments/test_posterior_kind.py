@@ -42,6 +42,8 @@ def tiny(name, **sampling):
     setting = document["setting"]
     setting["match_steps"] = 5
     setting["sampling"].update({"n_chains": 2, "thin": 2, "burn_in": 5, **sampling})
+    for arm in setting["arms"].values():
+        arm.update({"thin": None, "burn_in": None})
     if name == "digits-posterior":
         setting["data"]["n_train"] = 60
         setting["network"]["channels"] = [2]
@@ -92,6 +94,26 @@ def test_toy_bands(arm):
     assert len(low) == 100
     assert (low <= high).all()
     assert len(json.loads(row["y"])) == 30
+
+
+def test_an_arm_is_sampled_as_it_says(monkeypatch):
+    """And as all are in what it does not say."""
+    seen = []
+
+    def remember(
+        net, prior, X, y, sampler, n_chains, n_draws, thin, burn_in, batch_size, **options
+    ):
+        seen.append((sampler.step_size, thin, burn_in, options["gibbs_every"]))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bayes.samplers.sample", remember)
+    study = load_study("uci-posterior")
+    split = Split(np.zeros((3, 2)), np.zeros(3), np.zeros((3, 2)), np.zeros(3))
+    for arm in ("fg", "fh"):
+        prior = posterior.family(study.setting.arms[arm], MLP(2, [3], 1))
+        with pytest.raises(KeyboardInterrupt):
+            posterior.posterior(study, prior, split, Cell(arm, 8, 0))
+    assert seen == [(0.015, 25, 700, 10), (0.015, 80, 4000, 10)]
 
 
 def test_cells_that_run_hot_say_so(monkeypatch):
