@@ -105,7 +105,13 @@ def read(
             f"{str(path)!r} is of version {metadata.get('version')}; this library reads version "
             f"{version}. Make it again, or use the library that wrote it."
         )
-    return json.loads(metadata["header"]), tensors
+    try:
+        header = json.loads(metadata["header"])
+    except (KeyError, ValueError, RecursionError) as error:
+        raise StorageError(f"{str(path)!r} has no header that can be read: {error!r}.") from error
+    if not isinstance(header, dict):
+        raise StorageError(f"The header of {str(path)!r} must be an object; got {header!r}.")
+    return header, tensors
 
 
 def group(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

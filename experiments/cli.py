@@ -25,11 +25,17 @@ if TYPE_CHECKING:
 LONGEST = 60.0
 """Seconds that a check may take where no claim is named."""
 
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 a check of a claim broke off; 2 wrong usage or bad input; "
+    "130 interrupted by Ctrl-C."
+)
+
 app = typer.Typer(
     help="Simulate, estimate and verify what theory claims about mixtures of experts.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EXIT_CODES,
 )
 app.add_typer(forecast.app, name="forecast")
 app.add_typer(prior.app, name="prior")
@@ -57,13 +63,26 @@ class RouteOption(StrEnum):
 _Study = Annotated[str, typer.Argument(help="Name of a shipped study, or path of a TOML file.")]
 _Profile = Annotated[ProfileOption, typer.Option(help="How large a run.")]
 _Out = Annotated[Path, typer.Option(help="Folder of all results.")]
+_Json = Annotated[bool, typer.Option("--json", help="As JSON, for machines.")]
 
 
 @app.command("list")
-def list_() -> None:
+def list_(as_json: _Json = False) -> None:
     """List the shipped studies with what each verifies and about how long it takes."""
     from .study import list_studies
 
+    if as_json:
+        listed = [
+            {
+                "study": study.name,
+                "verifies": study.verifies,
+                "kind": study.kind,
+                "minutes": {name: p.minutes for name, p in study.profiles.items()},
+            }
+            for study in list_studies()
+        ]
+        typer.echo(json.dumps(listed, indent=1))
+        return
     rows = [
         [
             study.name,
@@ -152,22 +171,26 @@ def status(
         str | None, typer.Argument(help="Name or path of one study; all stored ones by default.")
     ] = None,
     out: _Out = Path("results"),
+    as_json: _Json = False,
 ) -> None:
     """Show how much of each profile is stored."""
     from .store import Store, stores_in
     from .study import load_study
 
-    rows = []
+    rows: list[list[Any]] = []
     for store in stores_in(out) if study is None else [Store(out, load_study(study))]:
         for name in store.study.profiles:
             batches = store.study.batches(name)
             table = store.table(store.done(batches))
             cells = sum(len(batch.cells) for batch in batches)
             failed = int((table["status"] == "failed").sum())
-            rows.append(
-                [store.study.name, name, f"{len(table)}/{cells}", str(failed), str(store.path)]
-            )
-    _table(["study", "profile", "cells", "failed", "store"], rows)
+            rows.append([store.study.name, name, len(table), cells, failed, str(store.path)])
+    if as_json:
+        keys = ("study", "profile", "stored", "cells", "failed", "store")
+        typer.echo(json.dumps([dict(zip(keys, row, strict=True)) for row in rows], indent=1))
+        return
+    shown = [[*row[:2], f"{row[2]}/{row[3]}", str(row[4]), row[5]] for row in rows]
+    _table(["study", "profile", "cells", "failed", "store"], shown)
 
 
 @app.command()

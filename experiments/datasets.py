@@ -138,6 +138,8 @@ def read_table(path: str | Path, text: Sequence[str] = ()) -> pd.DataFrame:
     """
     import pandas as pd
 
+    if Path(path).is_dir():
+        raise DataError(f"{path} is a folder; a table is one file")
     try:
         if Path(path).suffix == ".parquet":
             return pd.read_parquet(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,8 @@ def check_real(
 ) -> float:
     """A real number in [low, high], or in (low, high] if strict."""
     is_real = isinstance(value, int | float | np.integer | np.floating)
-    outside = not is_real or isinstance(value, bool) or not np.isfinite(value)
-    if outside or value > high or value < low or (strict and value == low):
+    is_real = is_real and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    if not is_real or value > high or value < low or (strict and value == low):
         bracket = "(" if strict else "["
         raise ValueError(
             f"The {name!r} parameter must be a real number in {bracket}{low}, {high}]; "
@@ -35,7 +36,7 @@ def check_real(
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
     """One of some words."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         options = ", ".join(repr(c) for c in choices)
         raise ValueError(f"The {name!r} parameter must be one of {{{options}}}; got {value!r}.")
     return str(value)

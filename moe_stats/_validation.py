@@ -15,8 +15,10 @@ def as_tensor(name: str, value: Any, *, like: Tensor | None = None) -> Tensor:
         if not isinstance(value, Tensor | np.ndarray):
             value = np.asarray(value, dtype=np.float64)
         tensor = torch.as_tensor(value)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(f"The {name!r} parameter must be numeric; got {value!r}.") from error
+    if tensor.is_complex():
+        raise ValueError(f"The {name!r} parameter must be real; got {value!r}.")
     if not tensor.is_floating_point():
         tensor = tensor.to(torch.float64)
     if like is not None:
@@ -48,10 +50,8 @@ def check_shape(name: str, tensor: Tensor, ndim: int, shape: str) -> Tensor:
 
 
 def check_features(X: Any, n_features: int) -> Tensor:
-    """X as a tensor (..., N, D) with the model's number of features."""
-    X = X if isinstance(X, Tensor) else torch.as_tensor(np.asarray(X))
-    if not X.is_floating_point():
-        X = X.to(torch.float64)
+    """X as a finite tensor (..., N, D) with the model's number of features."""
+    X = as_tensor("X", X)
     if X.ndim < 2 or X.shape[-1] != n_features:
         raise ValueError(
             f"The 'X' parameter must have shape (..., N, {n_features}); got shape {tuple(X.shape)}."
@@ -66,4 +66,10 @@ def generator(random_state: Any) -> np.random.Generator:
     """
     if isinstance(random_state, np.random.RandomState):
         return np.random.default_rng(random_state.randint(0, 2**32, size=4, dtype=np.uint32))
-    return np.random.default_rng(random_state)
+    try:
+        return np.random.default_rng(random_state)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            "The 'random_state' parameter must be None, a non-negative int, a SeedSequence or a "
+            f"NumPy generator; got {random_state!r}."
+        ) from error

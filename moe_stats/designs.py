@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kernels.checks import check_int, check_real
 
-from ._validation import generator
+from ._validation import as_tensor, generator
 
 
 class Design(Protocol):
@@ -65,7 +65,8 @@ class Uniform:
     def quadrature(self, n_nodes: int, breaks: Sequence[float] = ()) -> tuple[Tensor, Tensor]:
         """Gauss-Legendre nodes on each piece between the breaks."""
         _check_one_feature(self.n_features)
-        inside = sorted({float(b) for b in breaks if self.low < b < self.high})
+        check_int("n_nodes", n_nodes, 1)
+        inside = sorted({b for b in _places(breaks) if self.low < b < self.high})
         ends = np.array([self.low, *inside, self.high])
         nodes, weights = np.polynomial.legendre.leggauss(n_nodes)
         centre, half = (ends[1:] + ends[:-1]) / 2, (ends[1:] - ends[:-1]) / 2
@@ -108,7 +109,7 @@ class Normal:
         reach = 8.5 * self.scale
         pieces = np.linspace(self.mean - reach, self.mean + reach, 9)[1:-1]
         nodes, weights = Uniform(self.mean - reach, self.mean + reach).quadrature(
-            n_nodes, [*pieces, *breaks]
+            n_nodes, [*pieces, *_places(breaks)]
         )
         z = (nodes[:, 0] - self.mean) / self.scale
         density = torch.exp(-0.5 * z.square()) / (self.scale * np.sqrt(2 * np.pi))
@@ -153,6 +154,10 @@ DESIGNS: dict[str, type[Uniform] | type[Normal] | type[Grid]] = {
     "grid": Grid,
 }
 """Designs by the name that studies use."""
+
+
+def _places(breaks: Sequence[float]) -> list[float]:
+    return as_tensor("breaks", breaks).flatten().tolist()
 
 
 def _check_one_feature(n_features: int) -> None:

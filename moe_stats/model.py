@@ -6,6 +6,7 @@ r"""Gaussian mixture of experts: a gate and its experts as a conditional density
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, Self
 
 import torch
@@ -131,6 +132,8 @@ class GaussianMoE:
         X: Tensor,  # (..., N, D)
     ) -> Tensor:
         """Conditional distribution function of y; (..., N)."""
+        X = check_features(X, self.n_features)
+        y = self._check_response(y, X)
         z = (y.unsqueeze(-1) - self.experts.mean(X)) / self.experts.scale.unsqueeze(-2)
         return (self.gate_probs(X) * torch.special.ndtr(z)).sum(-1)
 
@@ -205,15 +208,21 @@ class GaussianMoE:
         gate = GateTemplate(type(self.gate), self.gate.options)
         return self.from_params(params, gate, self.n_experts, type(self.experts))
 
+    def _check_response(self, y: Any, X: Tensor) -> Tensor:
+        y = as_tensor("y", y, like=self.experts.slope)
+        batch, n = y.shape[:-1], X.shape[-2]
+        fits = y.ndim > 0 and y.shape[-1] == n
+        if not fits or not _broadcast(batch, X.shape[:-2], self.batch_shape):
+            raise ValueError(
+                f"The 'y' parameter must have shape (..., {n}), one number a row of "
+                f"X; got shape {tuple(y.shape)}."
+            )
+        return y
+
     def _log_joint(self, X: Tensor, y: Tensor) -> Tensor:
         params = self.to_params()
         X = check_features(X, self.n_features).to(params)
-        y = as_tensor("y", y, like=params)
-        if y.shape[-1:] != X.shape[-2:-1]:
-            raise ValueError(
-                f"The 'y' parameter must have shape (..., {X.shape[-2]}), one number a row of "
-                f"X; got shape {tuple(y.shape)}."
-            )
+        y = self._check_response(y, X).to(params)
         layout = Layout.of(self.gate.form, self.n_experts, self.n_features)
         batch = torch.broadcast_shapes(params.shape[:-1], X.shape[:-2], y.shape[:-1])
         flat = params.expand(*batch, -1).reshape(-1, params.shape[-1])
@@ -221,3 +230,9 @@ class GaussianMoE:
         y = y.expand(*batch, -1).reshape(-1, y.shape[-1])
         joint = naive.log_joint(flat, self.gate.form, x, y, layout)
         return joint.mT.reshape(*batch, X.shape[-2], self.n_experts)
+
+
+def _broadcast(*shapes: torch.Size) -> bool:
+    """Whether shapes broadcast: sizes from the last on agree, or are 1."""
+    sizes = zip_longest(*(reversed(shape) for shape in shapes), fillvalue=1)
+    return all(len({n for n in dimension if n != 1}) <= 1 for dimension in sizes)

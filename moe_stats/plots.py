@@ -198,7 +198,7 @@ def plot_experts(
     """
     X, names = _data(fit, X, feature_names)
     ax = _axes(ax)
-    y = _array(y)
+    y = _array("y", y)
     x, rows = _line(X, _feature(X, feature, "feature"))
     model, at = fit.model_, torch.from_numpy(rows)
     means, probs = model.experts.mean(at).numpy(), model.gate_probs(at).numpy()
@@ -255,7 +255,7 @@ def plot_responsibilities(
     X, names = _data(fit, X, feature_names)
     ax = _axes(ax)
     _feature(X, feature, "feature")
-    y = _array(y)
+    y = _array("y", y)
     r = fit.model_.responsibilities(torch.from_numpy(X), torch.from_numpy(y)).numpy()
     palette = np.array([to_rgb(_of(COLOURS, e)) for e in range(r.shape[1])])
     colours, first, sure = np.clip(r @ palette, 0, 1), r.argmax(1), r.max(1) >= 0.9
@@ -386,8 +386,7 @@ def plot_profile_likelihood(
     ValueError
         If the two differ in length, no log-likelihood is finite, or ``level`` is not in (0, 1).
     """
-    values = np.asarray(values, dtype=np.float64)
-    drop = np.asarray(log_likelihood, dtype=np.float64)
+    values, drop = _array("values", values), _array("log_likelihood", log_likelihood)
     if values.ndim != 1 or values.shape != drop.shape:
         raise ValueError(
             "The 'values' and 'log_likelihood' parameters must have one shape (M,); got "
@@ -440,7 +439,7 @@ def _data(
 ) -> tuple[np.ndarray, list[str]]:
     """X as an array with the fit's number of features, and a name for each."""
     check_is_fitted(fit, "model_")
-    X, size = _array(X), fit.n_features_in_
+    X, size = _array("X", X), fit.n_features_in_
     if X.ndim != 2 or X.shape[1] != size:
         raise ValueError(f"The 'X' parameter must have shape (N, {size}); got shape {X.shape}.")
     default = getattr(fit, "feature_names_in_", [f"x{d}" for d in range(size)])
@@ -453,8 +452,11 @@ def _data(
     return X, names
 
 
-def _array(data: Any) -> np.ndarray:
-    return np.asarray(data, dtype=np.float64).copy()  # a table's columns must not be written to
+def _array(name: str, data: Any) -> np.ndarray:
+    try:
+        return np.asarray(data, dtype=np.float64).copy()  # a table's columns must not be written to
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"The {name!r} parameter must be numeric; got {data!r}.") from error
 
 
 def _feature(X: np.ndarray, feature: int, name: str) -> int:

@@ -275,6 +275,11 @@ def _aligned(
         return ours, theirs, torch.zeros(len(ours), dtype=torch.bool), batch
     if cells is None:
         cells = voronoi_loss(model, truth, order="D1").cells
+    if not isinstance(cells, Tensor) or cells.shape != (*batch, n_true) or cells.is_complex():
+        got = f"shape {tuple(cells.shape)}" if isinstance(cells, Tensor) else repr(cells)
+        raise ValueError(
+            f"The 'cells' parameter must be a tensor of shape {(*batch, n_true)}; got {got}."
+        )
     cells = cells.reshape(len(ours), n_true)
     one_to_one = (cells.sort(-1).values == torch.arange(n_true)).all(-1)
     order = cells.argsort(-1)

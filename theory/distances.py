@@ -24,6 +24,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from kernels.checks import check_int
 from moe_stats import Design, GaussianMoE
 
 from .gaussian_mixtures import Kind, Mixtures, divergence
@@ -282,5 +283,5 @@ def _check(
             "The 'method' parameter can be 'quadrature' for one feature only; "
             f"got {p.n_features} features."
         )
-    if n_nodes is not None and n_nodes < 2:
-        raise ValueError(f"The 'n_nodes' parameter must be an int in [2, inf); got {n_nodes!r}.")
+    if n_nodes is not None:
+        check_int("n_nodes", n_nodes, 2)

@@ -43,6 +43,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from kernels.checks import check_int
+
 from .algebra import rbar
 
 Source = Literal["published", "derived"]
@@ -111,6 +113,7 @@ def exponent(
     if group not in known:
         groups = ", ".join(map(repr, known))
         raise ValueError(f"The 'group' parameter must be one of {{{groups}}}; got {group!r}.")
+    check_int("cell_size", cell_size, 1)
     if not attained:
         if group != "density":
             raise ValueError(f"No rate is predicted for {group!r} where the truth is not attained.")

@@ -57,6 +57,7 @@ from typing import Any
 import numpy as np
 from mpmath import mp
 
+from ._validation import as_array
 from .activations import ACTIVATIONS, Function
 from .gate_derivatives import DIGITS, NULL, Array, blocks, evaluate, nodes, solve
 from .relations import explain
@@ -196,7 +197,7 @@ def _activation(activation: str | Function) -> tuple[str, list[Function]]:
 
 
 def _box(slopes: Any, X_support: Any) -> tuple[Array, Array]:
-    slope, support = _numbers("slopes", slopes), _numbers("X_support", X_support)
+    slope, support = as_array("slopes", slopes), as_array("X_support", X_support)
     if slope.ndim != 2 or slope.shape[0] < 2 or slope.shape[1] < 1:
         raise ValueError(
             "The 'slopes' parameter must have shape (E, D) with E >= 2, one row an expert; "
@@ -214,18 +215,6 @@ def _box(slopes: Any, X_support: Any) -> tuple[Array, Array]:
             f"got {support.tolist()}."
         )
     return slope, support
-
-
-def _numbers(name: str, value: Any) -> Array:
-    try:
-        numbers = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"The {name!r} parameter must be numeric; got {value!r}.") from error
-    if not np.isfinite(numbers).all():
-        raise ValueError(
-            f"The {name!r} parameter must be finite; got NaN or infinity in {value!r}."
-        )
-    return numbers
 
 
 def _check_options(order: int, temperature: float | None) -> None:

@@ -59,6 +59,10 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
 
+from moe_stats._validation import generator
+
+from ._validation import as_array
+
 Array = NDArray[np.float64]
 Interval = tuple[float, float]
 
@@ -251,7 +255,7 @@ def fit_rate(
     ok = ~np.isnan(value)
     sizes = np.unique(size)
     samples = [np.sort(np.log(value[ok & (size == one)])) for one in sizes]
-    rng = np.random.default_rng(random_state)
+    rng = generator(random_state)
     log_n = np.log(sizes)
     median, log_median, variance = _curve("median", 0.5, sizes, samples, rng, n_bootstrap)
     quantile90, _, _ = _curve("quantile90", 0.9, sizes, samples, rng, n_bootstrap)
@@ -260,7 +264,7 @@ def fit_rate(
 
 
 def _validate(n: ArrayLike, error: ArrayLike, n_bootstrap: int) -> tuple[Array, Array]:
-    size, value = np.asarray(n, dtype=np.float64), np.asarray(error, dtype=np.float64)
+    size, value = as_array("n", n, finite=False), as_array("error", error, finite=False)
     if size.ndim != 1 or size.shape != value.shape:
         raise ValueError(
             "The 'n' and 'error' parameters must be 1-D and of equal length; "

@@ -39,6 +39,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kernels.checks import check_int
 from moe_stats import GaussianMoE, MixingMeasure
 
 from .algebra import rbar
@@ -389,9 +390,9 @@ def _nearer(a: VoronoiLoss, b: VoronoiLoss) -> VoronoiLoss:
 
 
 def _powers(order: str | Mapping[str, Power]) -> tuple[str, Mapping[str, Power]]:
-    if not isinstance(order, str):
+    if isinstance(order, Mapping):
         return "custom", order
-    if order not in ORDERS:
+    if not isinstance(order, str) or order not in ORDERS:
         options = ", ".join(repr(o) for o in ORDERS)
         raise ValueError(
             f"The 'order' parameter must be one of {{{options}}} or a mapping of parts to powers; "
@@ -431,10 +432,10 @@ def _identified(
 ) -> tuple[list[str], str]:
     groups = ["mass", *true.atoms]
     if compare is not None:
-        unknown = set(compare) - set(groups)
-        if unknown:
+        named = isinstance(compare, Sequence) and not isinstance(compare, str)
+        if not named or any(group not in groups for group in compare):
             raise ValueError(
-                f"The 'compare' parameter must name groups among {groups}; got {sorted(unknown)}."
+                f"The 'compare' parameter must name groups among {groups}; got {compare!r}."
             )
         left_out = [g for g in groups if g not in compare]
         return [g for g in groups if g in compare], (
@@ -451,9 +452,7 @@ def _top_k(truth: GaussianMoE | MixingMeasure, top_k: int | None, n_true: int) -
     if top_k is None:
         own = truth.gate.form.top_k if isinstance(truth, GaussianMoE) else None
         return n_true if own is None else own
-    if not 1 <= top_k <= n_true:
-        raise ValueError(f"The 'top_k' parameter must be an int in [1, {n_true}]; got {top_k!r}.")
-    return top_k
+    return check_int("top_k", top_k, 1, n_true)
 
 
 def _even(measure: MixingMeasure) -> MixingMeasure:

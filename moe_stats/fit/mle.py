@@ -19,7 +19,7 @@ from torch import Tensor
 from kernels.checks import check_choice, check_int, check_real
 from kernels.gating import Layout
 
-from .._validation import generator
+from .._validation import as_tensor, generator
 from ..experts import EXPERTS, LinearExperts
 from ..gates import GATES, Gate, GateTemplate
 from ..model import GaussianMoE
@@ -145,27 +145,27 @@ def fit_mle(
     check_int("n_experts", n_experts, 1)
     if form.top_k is not None:
         check_int("top_k", form.top_k, 1, n_experts, why=f" with n_experts={n_experts}")
+    X, y = _check_data(X, y)
     n_sets, n, n_features = X.shape
     layout = Layout.of(form, n_experts, n_features)
     kind = EXPERTS[check_choice("experts", experts, tuple(EXPERTS))]
     check_enough(n, layout, template, kind)
     check_search(n_init, n_rounds, tol, max_iter)
     problem = Problem(
-        x=X.to(torch.float64).mT.contiguous(),
-        y=y.to(torch.float64).contiguous(),
+        x=X.mT.contiguous(),
+        y=y.contiguous(),
         form=form,
         n_experts=n_experts,
-        min_scale=_scale_floor(min_scale, y.to(torch.float64)),
+        min_scale=_scale_floor(min_scale, y),
         min_weight=weight_floor(min_weight, n_experts),
         gate_bound=gate_limit(gate_bound),
         gate=template.gate,
         experts=kind,
     )
-    seeds = [None] * n_sets if random_states is None else random_states
-    rngs = [generator(seed) for seed in seeds]
+    rngs = _generators(random_states, n_sets)
     if isinstance(init, GaussianMoE):
         starts = _given_starts(init, problem)
-    elif init == "oracle":
+    elif isinstance(init, str) and init == "oracle":
         if not isinstance(truth, GaussianMoE):
             raise ValueError(
                 f"The 'truth' parameter must be a GaussianMoE for init='oracle'; got {truth!r}."
@@ -198,6 +198,32 @@ def fit_mle(
         quasi_newton=quasi_newton,
     )
     return result(problem, optimum, template, tol)
+
+
+def _check_data(X: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Finite X (R, N, D) and y (R, N) in float64."""
+    X, y = (as_tensor(name, v).to(torch.float64) for name, v in (("X", X), ("y", y)))
+    if X.ndim != 3 or 0 in X.shape:
+        raise ValueError(
+            f"The 'X' parameter must have shape (R, N, D), none of them 0; got {tuple(X.shape)}."
+        )
+    if y.shape != X.shape[:-1]:
+        raise ValueError(
+            f"The 'y' parameter must have shape {tuple(X.shape[:-1])}, one number a row of X; "
+            f"got {tuple(y.shape)}."
+        )
+    return X, y
+
+
+def _generators(random_states: Sequence[Any] | None, n_sets: int) -> list[np.random.Generator]:
+    """One generator a data set."""
+    seeds = [None] * n_sets if random_states is None else random_states
+    if not isinstance(seeds, Sequence) or len(seeds) != n_sets:
+        raise ValueError(
+            f"The 'random_states' parameter must hold {n_sets} seeds, one a data set; "
+            f"got {random_states!r}."
+        )
+    return [generator(seed) for seed in seeds]
 
 
 def as_template(gate: str | GateTemplate | Gate) -> GateTemplate:

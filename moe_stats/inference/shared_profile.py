@@ -50,7 +50,8 @@ def shared_profile(
     index : int
         Which shared parameter; the temperature's logarithm is the first of its gates.
     width : float
-        How far the profile goes to either side, in units of the flat parameter.
+        How far the profile goes to either side, in units of the flat parameter, at most the bound
+        under which it is estimated.
     n_points : int
         Number of values, at least 3.
     row : int
@@ -80,7 +81,7 @@ def shared_profile(
     problem = fit._problem
     layout = problem.layout
     check_int("index", index, 0, layout.n_shared - 1, why=f" with {layout.n_shared} shared")
-    check_real("width", width, low=0.0, strict=True)
+    check_real("width", width, low=0.0, high=problem.gate.shared_bound, strict=True)
     check_int("n_points", n_points, 3)
     check_int("row", row, 0, len(problem.y) - 1)
     params = fit.model.to_params().reshape(-1, layout.size)[row]

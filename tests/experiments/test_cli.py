@@ -1,5 +1,6 @@
 """The command line: what it prints and the codes it exits with."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,21 @@ def test_list(moebius):
         assert study.name in out
 
 
+def test_list_for_machines(moebius):
+    code, out, _ = moebius("list", "--json")
+    assert code == 0
+    listed = {entry["study"]: entry for entry in json.loads(out)}
+    assert set(listed) == {study.name for study in list_studies()}
+    assert listed["topk-exact"]["kind"] == "rates"
+    assert listed["topk-exact"]["minutes"]["quick"] > 0
+
+
+def test_exit_codes_are_in_the_help(moebius):
+    code, out, _ = moebius("--help")
+    assert code == 0
+    assert cli.EXIT_CODES in " ".join(out.split())
+
+
 def test_list_does_not_wait_for_torch():
     code = "import sys; from experiments.cli import app; app(['list'], standalone_mode=False);"
     code += "print(*sys.modules)"
@@ -70,6 +86,9 @@ def test_run_status_figures(moebius, toml, tmp_path, monkeypatch):
     lines = [line.split() for line in out.splitlines() if "toy-study" in line]
     assert [line[1:4] for line in lines] == [["smoke", "12/12", "0"], ["quick", "12/36", "0"]]
     assert moebius("status", toml, "--out", out_dir) == (code, out, err)
+    stored = json.loads(moebius("status", "--out", out_dir, "--json")[1])
+    counts = [(entry["profile"], entry["stored"], entry["cells"]) for entry in stored]
+    assert counts == [("smoke", 12, 12), ("quick", 12, 36)]
 
     def render(study, profile, table, prepared, folder, beside):
         assert (study.name, profile, len(table)) == ("toy-study", "smoke", 12)

@@ -179,7 +179,7 @@ def test_equal_variances_change_sign_less_often():
     ("arguments", "words"),
     [
         (([1.0], [0.0, 1.0], [1.0]), "one shape"),
-        (([1.0], [0.0], [0.0]), "variances positive"),
+        (([1.0], [0.0], [0.0]), "must be positive"),
         (([np.nan], [0.0], [1.0]), "finite"),
     ],
 )

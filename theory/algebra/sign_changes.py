@@ -16,6 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.checks import check_int, check_real
+
+from .._validation import as_array
+
 Array = NDArray[np.float64]
 
 _ROUNDING = 1e-14
@@ -55,17 +59,15 @@ def count_sign_changes(
     >>> count_sign_changes([1.0, -1.0], [0.0, 0.0], [1.0, 2.0])
     2
     """
-    c, mean, variance = (np.asarray(v, dtype=np.float64) for v in (coefficients, means, variances))
+    c = as_array("coefficients", coefficients)
+    mean, variance = as_array("means", means), as_array("variances", variances)
     if not (c.ndim == 1 and c.shape == mean.shape == variance.shape and len(c)):
         raise ValueError(
             "The 'coefficients', 'means' and 'variances' parameters must have one shape (n,); got "
             f"{c.shape}, {mean.shape} and {variance.shape}."
         )
-    if not (np.isfinite([c, mean, variance]).all() and (variance > 0).all()):
-        raise ValueError(
-            "The 'coefficients', 'means' and 'variances' parameters must be finite and variances "
-            f"positive; got {c.tolist()}, {mean.tolist()} and {variance.tolist()}."
-        )
+    if not (variance > 0).all():
+        raise ValueError(f"The 'variances' parameter must be positive; got {variance.tolist()}.")
     steps = np.linspace(-_REACH, _REACH, _N_POINTS)
     y = np.unique(mean[:, None] + np.sqrt(variance)[:, None] * steps)
     exponents = -((y - mean[:, None]) ** 2) / (2 * variance[:, None])
@@ -92,6 +94,8 @@ def imitation(m: int, variance: float = 2.0) -> tuple[Array, Array, Array]:
         Coefficients, means and variances (m + 1,) of m + 1 densities whose combination has moments
         0, ..., 2m - 1 equal to 0.
     """
+    check_int("m", m, 2)
+    check_real("variance", variance, low=1.0, strict=True)
     nodes, weights = np.polynomial.hermite_e.hermegauss(m)
     return (
         np.append(weights / weights.sum(), -1.0),

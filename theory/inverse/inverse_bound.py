@@ -21,6 +21,8 @@ from typing import Literal
 
 import numpy as np
 
+from kernels.checks import check_real
+
 from ..voronoi import voronoi_loss
 from .local_exponent import TOLERANCE, LocalExponent
 from .neighbourhood import Array, Neighbourhood
@@ -111,8 +113,7 @@ def inverse_bound(
             raise ValueError(
                 f"The 'powers' parameter must name measured groups, {sorted(exponents)}; got {g!r}."
             )
-        if not p > 0:
-            raise ValueError(f"The 'powers' parameter must hold positive numbers; got {p!r}.")
+        check_real("powers", p, low=0.0, strict=True)
     passes = {g: _passes(exponents[g], p) for g, p in powers.items()}
     sharp = {g: _is_sharp(exponents[g], p) for g, p in powers.items()}
     return InverseBound(dict(powers), {g: exponents[g] for g in powers}, passes, sharp)

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from kernels.checks import check_int, check_real
 from moe_stats import Design, GateTemplate, GaussianMoE, LinearExperts
 
 from ..distances import double
@@ -260,24 +261,19 @@ def _check(near: Neighbourhood) -> None:
             "The 'truth' parameter must have a gate whose copies of an atom can share its mass "
             f"(one whose log weights may be translated); got {type(truth.gate).__name__}."
         )
-    if len(cells) != truth.n_experts or not all(isinstance(m, int) and m >= 1 for m in cells):
+    wanted = isinstance(cells, tuple | list) and len(cells) == truth.n_experts
+    if not wanted or not all(isinstance(m, int) and m >= 1 for m in cells):
         raise ValueError(
             f"The 'cells' parameter must hold {truth.n_experts} ints of at least 1, one a true "
             f"atom; got {cells!r}."
         )
-    if near.cell is not None and not 0 <= near.cell < len(cells):
-        raise ValueError(
-            f"The 'cell' parameter must be an int in [0, {len(cells)}); got {near.cell!r}."
-        )
-    if not 0 < near.min_share < 1 / max(cells):
+    if near.cell is not None:
+        check_int("cell", near.cell, 0, len(cells) - 1)
+    if not 0 < check_real("min_share", near.min_share) < 1 / max(cells):
         raise ValueError(
             f"The 'min_share' parameter must be a number in (0, 1/{max(cells)}), for cells of "
             f"{max(cells)} atoms; got {near.min_share!r}."
         )
-    if not 0 < near.radius < np.inf:
-        raise ValueError(
-            f"The 'radius' parameter must be a number in (0, inf); got {near.radius!r}."
-        )
-    unknown = [g for g in near.hold if g not in GROUPS]
-    if unknown:
-        raise ValueError(f"The 'hold' parameter must name groups of {GROUPS}; got {unknown}.")
+    check_real("radius", near.radius, low=0.0, strict=True)
+    if not isinstance(near.hold, tuple | list) or any(group not in GROUPS for group in near.hold):
+        raise ValueError(f"The 'hold' parameter must name groups of {GROUPS}; got {near.hold!r}.")

@@ -38,6 +38,7 @@ from torch import Tensor
 
 from kernels.gating import naive
 
+from .._validation import as_array
 from .grid import Grid, grid
 from .neighbourhood import Array, Neighbourhood
 
@@ -289,6 +290,11 @@ def discrepancy(near: Neighbourhood, deviations: Array) -> Discrepancy:
     >>> print(f"{discrepancy(near, d).value:.1e}")
     1.4e-16
     """
+    deviations = as_array("deviations", deviations)
+    if deviations.shape != (near.size,):
+        raise ValueError(
+            f"The 'deviations' parameter must have shape ({near.size},); got {deviations.shape}."
+        )
     coarse, fine = Quotient(near), Quotient(near, FINER)
     value = fine.value(deviations)
     return Discrepancy(
