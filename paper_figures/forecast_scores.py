@@ -53,7 +53,8 @@ def scores_figure(found: pd.DataFrame, title: str, unit: str) -> Figure:
 
     tasks, models = _unique(found, "task"), _unique(found, "model")
     with style():
-        figure = Figure(figsize=(8.6, (0.2 * len(models) + 0.45) * len(tasks) + 0.9))
+        height = max(0.2 * len(models) + 0.45, 0.85)  # a task's name fits
+        figure = Figure(figsize=(8.6, height * len(tasks) + 0.9))
         axes = figure.subplots(len(tasks), len(PANELS), squeeze=False, sharey="row")
         for row, task in zip(axes, tasks, strict=True):
             part = found[found["task"] == task]
