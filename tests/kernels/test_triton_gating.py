@@ -5,62 +5,25 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from triton_cases import FORMS, make
 
 from kernels import gating, gpu
 from kernels.gating import GateForm, naive
-from moe_stats import SoftmaxGate, TopKGate
-from moe_stats.gates import (
-    ActivationDenseToSparseGate,
-    DenseToSparseGate,
-    LaplaceGate,
-    SigmoidGate,
-)
-from moe_stats.gates.activations import ACTIVATIONS
+from moe_stats import TopKGate
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
 """Against float64 naive, of the largest entry of each model: rounding of the terms, not of sums."""
 
-FORMS = {
-    "softmax": SoftmaxGate.template().form(),
-    "top-2 by slope": TopKGate.template(top_k=2, rank="slope").form(),
-    "top-2 by logit": TopKGate.template(top_k=2, rank="logit").form(),
-    "temperature": DenseToSparseGate.template().form(),
-    "Laplace": LaplaceGate.template(softening=0.1).form(),
-    "sigmoid ratings": SigmoidGate.template().form(),
-} | {name: ActivationDenseToSparseGate.template(activation=name).form() for name in ACTIVATIONS}
+
+pytestmark = pytest.mark.usefixtures("poison")
 
 
-@pytest.fixture(autouse=True)
-def triton(monkeypatch):
-    """The kernel's module, with NaN in all memory that it is given to write."""
-    if gpu.missing():
-        pytest.skip(f"Triton 3.6 or newer is needed: {gpu.missing()}")
+@pytest.fixture
+def triton(poison):
+    """The kernel's module."""
     from kernels.gating import triton
 
-    def new_empty(like, *shape, **options):
-        made = original(like, *shape, **options)
-        return made.fill_(float("nan")) if made.is_floating_point() else made
-
-    original = torch.Tensor.new_empty
-
-    monkeypatch.setattr(torch.Tensor, "new_empty", new_empty)
     return triton
-
-
-def make(form, n_experts, n_features, n, *, batch=3, n_sets=2, dtype=torch.float64, seed=0):
-    """Random (params, form, x, y, rows); data sets repeat and come in no order."""
-    rng = torch.Generator().manual_seed(seed)
-
-    def normal(*shape):
-        return torch.randn(*shape, generator=rng, dtype=torch.float64).to(dtype)
-
-    width = 2 * n_features + form.extra_parameters + 2
-    params = normal(batch, n_experts * width)
-    params[:, width - 1 :: width] = 0.3 * params[:, width - 1 :: width] - 0.2  # log scales
-    shared = 0.3 * normal(batch, form.n_shared)  # log temperatures
-    x, y = normal(n_sets, n_features, n), 1.5 * normal(n_sets, n)
-    rows = torch.tensor([1, 0, 1, 1, 0])[:batch] % n_sets
-    return torch.cat([params, shared], -1), form, x, y, rows
 
 
 def run(case, device, **options):

@@ -2,62 +2,18 @@
 
 import pytest
 import torch
+from triton_cases import FORMS, make
 
-from kernels import gating, gpu
+from kernels import gating
 from kernels.gating import GateForm, naive
-from moe_stats import SoftmaxGate, TopKGate
-from moe_stats.gates import (
-    ActivationDenseToSparseGate,
-    DenseToSparseGate,
-    LaplaceGate,
-    SigmoidGate,
-)
-from moe_stats.gates.activations import ACTIVATIONS
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-5}
 """Against float64 naive, of the largest entry of each model."""
 
-FORMS = {
-    "softmax": SoftmaxGate.template().form(),
-    "top-2 by slope": TopKGate.template(top_k=2, rank="slope").form(),
-    "top-2 by logit": TopKGate.template(top_k=2, rank="logit").form(),
-    "temperature": DenseToSparseGate.template().form(),
-    "Laplace": LaplaceGate.template(softening=0.1).form(),
-    "sigmoid ratings": SigmoidGate.template().form(),
-} | {name: ActivationDenseToSparseGate.template(activation=name).form() for name in ACTIVATIONS}
-
 MATRICES = ("information", "hessian")
 
 
-@pytest.fixture(autouse=True)
-def poison(monkeypatch):
-    """NaN in all memory that a kernel is given to write; gives the sizes that were asked for."""
-    if gpu.missing():
-        pytest.skip(f"Triton 3.6 or newer is needed: {gpu.missing()}")
-    original, sizes = torch.Tensor.new_empty, []
-
-    def new_empty(like, *shape, **options):
-        made = original(like, *shape, **options)
-        sizes.append(made.numel())
-        return made.fill_(float("nan")) if made.is_floating_point() else made
-
-    monkeypatch.setattr(torch.Tensor, "new_empty", new_empty)
-    return sizes
-
-
-def make(form, n_experts, n_features, n, *, batch=2, dtype=torch.float64, seed=0):
-    """Random (params, form, x, y, rows) on two data sets."""
-    rng = torch.Generator().manual_seed(seed)
-
-    def normal(*shape):
-        return torch.randn(*shape, generator=rng, dtype=torch.float64).to(dtype)
-
-    width = 2 * n_features + form.extra_parameters + 2
-    params = normal(batch, n_experts * width)
-    params[:, width - 1 :: width] = 0.3 * params[:, width - 1 :: width] - 0.2  # log scales
-    shared = 0.3 * normal(batch, form.n_shared)  # log temperatures
-    rows = torch.tensor([1, 0, 1])[:batch]
-    return torch.cat([params, shared], -1), form, normal(2, n_features, n), normal(2, n), rows
+pytestmark = pytest.mark.usefixtures("poison")
 
 
 def run(case, device, order="hessian", **options):
@@ -128,7 +84,7 @@ def test_odd_shapes(name, shape, device):
 def test_no_data_and_no_models(device):
     empty = run(make(FORMS["temperature"], 2, 1, 0), device)
     for matrix in (empty.information, empty.hessian):
-        assert torch.equal(matrix.cpu(), torch.zeros(2, 11, 11, dtype=torch.float64))
+        assert torch.equal(matrix.cpu(), torch.zeros(3, 11, 11, dtype=torch.float64))
     params, form, x, y, rows = make(FORMS["temperature"], 2, 1, 5)
     assert run((params[:0], form, x, y, rows[:0]), device).hessian.shape == (0, 11, 11)
 
