@@ -4,103 +4,145 @@ Thin: each command calls one or two functions and prints. The one place that may
 of the project, inside the commands, so that `moebius list` need not wait for torch.
 """
 
-import json
-import math
+import dataclasses
+import difflib
+import os
+import re
 import sys
 import warnings
-from collections import Counter
-from enum import StrEnum
+from importlib.metadata import version
+from inspect import cleandoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from . import UserError
-from .commands import forecast, prior
+from .commands import claims, forecast, prior
+from .commands.options import Json, Out, Profile, ProfileOption, as_user_errors
+from .commands.output import (
+    duration,
+    examples,
+    notes,
+    print_frame,
+    print_json,
+    print_table,
+    records,
+    say,
+)
 
 if TYPE_CHECKING:
     from paper_figures import Stored
 
-LONGEST = 60.0
-"""Seconds that a check may take where no claim is named."""
-
-EXIT_CODES = (
-    "Exit codes: 0 done; 1 a check of a claim broke off; 2 wrong usage or bad input; "
-    "130 interrupted by Ctrl-C."
-)
+EXIT_CODES = {
+    0: "all done",
+    1: "done in part: a cell or a check failed, or nobody read the output to its end",
+    2: "wrong usage or bad input, with one line that says what",
+    130: "interrupted by Ctrl-C",
+}
 
 app = typer.Typer(
-    help="Simulate, estimate and verify what theory claims about mixtures of experts.",
+    help="Simulate, estimate and verify what theory claims about mixtures of experts; priors for "
+    "Bayesian networks; forecasts of records with holes.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog=EXIT_CODES,
+    epilog="\n\n".join(
+        [
+            examples(
+                "moebius list",
+                "moebius run topk-exact --profile smoke",
+                "moebius figures topk-exact --profile smoke",
+                "moebius report",
+            ),
+            f"Exit codes: {'; '.join(f'{code} {words}' for code, words in EXIT_CODES.items())}.",
+        ]
+    ),
 )
 app.add_typer(forecast.app, name="forecast")
 app.add_typer(prior.app, name="prior")
 
-
-class ProfileOption(StrEnum):
-    """How large a run: from seconds to days."""
-
-    smoke = "smoke"
-    quick = "quick"
-    paper = "paper"
-    beyond = "beyond"
+_UsageError: Any = typer.BadParameter.__base__  # of click, or of typer's own copy of it
 
 
-class RouteOption(StrEnum):
-    """How a claim is checked."""
+def _study_names() -> list[str]:
+    from .study import list_studies
 
-    algebra = "algebra"
-    calculus = "calculus"
-    quadrature = "quadrature"
-    two_point = "two-point"
-    simulation = "simulation"
+    return [study.name for study in list_studies()]
 
 
-_Study = Annotated[str, typer.Argument(help="Name of a shipped study, or path of a TOML file.")]
-_Profile = Annotated[ProfileOption, typer.Option(help="How large a run.")]
-_Out = Annotated[Path, typer.Option(help="Folder of all results.")]
-_Json = Annotated[bool, typer.Option("--json", help="As JSON, for machines.")]
+_Study = Annotated[
+    str,
+    typer.Argument(
+        metavar="STUDY",
+        autocompletion=_study_names,
+        help="Name of a shipped study (moebius list), or path of a TOML file.",
+    ),
+]
 
 
-@app.command("list")
-def list_(as_json: _Json = False) -> None:
-    """List the shipped studies with what each verifies and about how long it takes."""
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"moebius {version('moebius')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _moebius(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command("list", epilog=examples("moebius list", "moebius list --json"))
+def list_(as_json: Json = False) -> None:
+    """List the shipped studies: what each verifies, and about how long it takes."""
     from .study import list_studies
 
     if as_json:
-        listed = [
-            {
-                "study": study.name,
-                "verifies": study.verifies,
-                "kind": study.kind,
-                "minutes": {name: p.minutes for name, p in study.profiles.items()},
-            }
-            for study in list_studies()
-        ]
-        typer.echo(json.dumps(listed, indent=1))
+        print_json(
+            [
+                {
+                    "study": study.name,
+                    "verifies": study.verifies,
+                    "kind": study.kind,
+                    "minutes": {name: p.minutes for name, p in study.profiles.items()},
+                }
+                for study in list_studies()
+            ]
+        )
         return
     rows = [
         [
             study.name,
             study.verifies,
-            study.kind,
-            "\n".join(f"{name} {_duration(p.minutes)}" for name, p in study.profiles.items()),
+            "\n".join(f"{name} {duration(p.minutes)}" for name, p in study.profiles.items()),
         ]
         for study in list_studies()
     ]
-    _table(["study", "verifies", "kind", "profiles, time on 2 cores"], rows, lines=True)
+    print_table(["study", "verifies", "time on 2 cores"], rows, lines=True)
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "moebius run topk-exact",
+        "moebius run my-study.toml --profile smoke --jobs 4 --out results",
+        "moebius run topk-over --profile paper --dask tcp://host:8786",
+    )
+)
 def run(
     study: _Study,
-    profile: _Profile = ProfileOption.quick,
-    out: _Out = Path("results"),
-    jobs: Annotated[int, typer.Option(help="Worker processes; -1 for one per core.")] = -1,
+    profile: Profile = ProfileOption.quick,
+    out: Out = Path("results"),
+    jobs: Annotated[
+        int,
+        typer.Option(metavar="N", help="Worker processes, at most 4 a core; -1 for one per core."),
+    ] = -1,
     dask: Annotated[
         str | None,
         typer.Option(metavar="ADDRESS", help="Compute on the Dask cluster there: tcp://host:8786."),
@@ -108,8 +150,13 @@ def run(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Compute batches with a failed cell again.")
     ] = False,
+    as_json: Json = False,
 ) -> None:
-    """Compute what a profile of a study still lacks. Ctrl-C is safe: run again to continue."""
+    """Compute what a profile of a study still lacks. Ctrl-C is safe: run again to continue.
+
+    Writes one Parquet file a batch to OUT/STUDY/CONFIGURATION, each whole or not at all, a row a
+    fit. Ends with exit code 1 where cells of the profile failed; the others are stored.
+    """
     from rich.progress import (
         BarColumn,
         Progress,
@@ -121,8 +168,13 @@ def run(
     from . import runner
     from .study import load_study
 
+    most = 4 * (os.cpu_count() or 1)
+    if jobs != -1 and not 1 <= jobs <= most:
+        raise UserError(
+            f"--jobs must be -1 (one per core) or in [1, {most}] (four a core); got {jobs}"
+        )
     loaded = load_study(study)
-    console = Console()
+    console = notes(as_json)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -146,32 +198,44 @@ def run(
             n_jobs=jobs,
             cluster=dask,
             retry_failed=retry_failed,
-            announce=lambda text: _say(text, console=bar.console),
+            announce=lambda text: say(text, console=bar.console),
             progress=show,
         )
+    if as_json:
+        shown = dataclasses.asdict(summary)
+        print_json({"store" if key == "path" else key: value for key, value in shown.items()})
     if summary.interrupted:
-        _say(
+        say(
             f"Interrupted: {summary.stored} of {summary.cells} cells are stored in {summary.path}; "
             f"the same command continues from there",
             "yellow",
+            console,
         )
         raise typer.Exit(130)
-    _say(
+    say(
         f"{summary.study} {summary.profile}: {summary.cells} cells, {summary.found} found, "
         f"{summary.computed} computed in {summary.seconds:.1f} s, {summary.failed} failed; "
-        f"stored in {summary.path}"
+        f"stored in {summary.path}",
+        console=console,
     )
     if summary.failed:
-        _say("Cells that failed have their reason in 'error'; --retry-failed tries again", "yellow")
+        words = "Cells that failed have their reason in 'error'; --retry-failed tries again"
+        say(words, "yellow", console)
+        raise typer.Exit(1)
 
 
-@app.command()
+@app.command(epilog=examples("moebius status", "moebius status topk-exact --out results --json"))
 def status(
     study: Annotated[
-        str | None, typer.Argument(help="Name or path of one study; all stored ones by default.")
+        str | None,
+        typer.Argument(
+            metavar="[STUDY]",
+            autocompletion=_study_names,
+            help="Name or path of one study; all stored ones by default.",
+        ),
     ] = None,
-    out: _Out = Path("results"),
-    as_json: _Json = False,
+    out: Out = Path("results"),
+    as_json: Json = False,
 ) -> None:
     """Show how much of each profile is stored."""
     from .store import Store, stores_in
@@ -184,134 +248,161 @@ def status(
             table = store.table(store.done(batches))
             cells = sum(len(batch.cells) for batch in batches)
             failed = int((table["status"] == "failed").sum())
-            rows.append([store.study.name, name, len(table), cells, failed, str(store.path)])
+            rows.append([store.study.name, name, len(table), cells, failed, store.path])
     if as_json:
         keys = ("study", "profile", "stored", "cells", "failed", "store")
-        typer.echo(json.dumps([dict(zip(keys, row, strict=True)) for row in rows], indent=1))
+        print_json([dict(zip(keys, row, strict=True)) for row in rows])
         return
-    shown = [[*row[:2], f"{row[2]}/{row[3]}", str(row[4]), row[5]] for row in rows]
-    _table(["study", "profile", "cells", "failed", "store"], shown)
+    if not rows:
+        say(f"Nothing is stored in {out}; first: moebius run STUDY --out {out}")
+        return
+    shown = [[*row[:2], f"{row[2]}/{row[3]}", str(row[4]), row[5].name] for row in rows]
+    print_table(["study", "profile", "cells", "failed", "configuration"], shown)
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "moebius figures topk-exact",
+        "moebius figures dense-to-sparse-over --beside softmax-over",
+    )
+)
 def figures(
     study: _Study,
-    profile: _Profile = ProfileOption.quick,
-    out: _Out = Path("results"),
+    profile: Profile = ProfileOption.quick,
+    out: Out = Path("results"),
     beside: Annotated[
         str | None,
-        typer.Option(help="Another study, with a gate of another kind, to draw beside this one."),
+        typer.Option(
+            metavar="STUDY",
+            help="Another study, with a gate of another kind, to draw beside this one.",
+        ),
     ] = None,
+    as_json: Json = False,
 ) -> None:
-    """Draw the figures of a study from what is stored, with the tables and verdicts behind them."""
+    """Draw the figures of a study from what is stored, with the tables and verdicts behind them.
+
+    Reads the store and simulates nothing. Writes PDF and PNG, and the table behind each as CSV, to
+    OUT/STUDY/figures. How to read a verdict: docs/verdicts.md.
+    """
     import paper_figures
 
-    shown = _stored(study, profile.value, out)
-    other = None if beside is None else _stored(beside, profile.value, out)
-    folder = Path(out) / shown.study.name / "figures"
-    rendered = paper_figures.render(
-        shown.study, profile.value, shown.table, shown.prepared, folder, other
-    )
-    summary = rendered.summary
-    _table([str(name) for name in summary.columns], summary.map(_cell).values.tolist())
-    _say(rendered.headline)
-    for path in rendered.files:
-        _say(str(path))
-
-
-@app.command()
-def claims(
-    out: _Out = Path("results"),
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Everything that is stored, for machines.")
-    ] = False,
-) -> None:
-    """List the claims with their source, their standing and what was found of them."""
-    from .claims import by_route, chosen, document, records
-
-    found = [(claim, records(claim, out)) for claim in chosen(None)]
+    console = notes(as_json)
+    shown = _stored(study, profile, out)
+    other = None if beside is None else _stored(beside, profile, out)
+    for each in (shown, other):
+        if each is not None and each.stored < each.cells:
+            words = f"Only {each.stored} of {each.cells} cells are stored; the figures show these"
+            say(words, "yellow", console)
+    folder = out / shown.of.study.name / "figures"
+    with as_user_errors():
+        rendered = paper_figures.render(
+            shown.of.study,
+            profile.value,
+            shown.of.table,
+            shown.of.prepared,
+            folder,
+            None if other is None else other.of,
+        )
     if as_json:
-        typer.echo(json.dumps([document(*entry) for entry in found], indent=1, allow_nan=False))
+        print_json(
+            {
+                "study": shown.of.study.name,
+                "profile": profile.value,
+                "config_hash": shown.of.study.config_hash,
+                "stored": shown.stored,
+                "cells": shown.cells,
+                "headline": rendered.headline,
+                "summary": records(rendered.summary),
+                "files": rendered.files,
+            }
+        )
         return
-    rows = [
-        [
-            claim.name,
-            claim.standing,
-            claim.source,
-            "\n".join(f"{route}: {words}" for route, words in by_route(stored).items()),
-        ]
-        for claim, stored in found
-    ]
-    _table(["claim", "standing", "source", "verdicts"], rows, lines=True)
+    print_frame(rendered.summary)
+    say(rendered.headline)
+    for path in rendered.files:
+        say(str(path))
 
 
-@app.command()
-def verify(
-    claim: Annotated[str | None, typer.Argument(help="Name of one claim; all by default.")] = None,
-    route: Annotated[RouteOption | None, typer.Option(help="Only checks of this route.")] = None,
-    profile: _Profile = ProfileOption.quick,
-    out: _Out = Path("results"),
-    long: Annotated[
-        bool, typer.Option("--long", help="Also checks of minutes, as for a claim that is named.")
-    ] = False,
-) -> None:
-    """Check claims: by calculation, and on simulated data where their study is stored."""
-    from theory.claims import Check, Claim
-
-    from .claims import chosen
-    from .claims import verify as run_checks
-
-    console = Console()
-    found: list[tuple[str, bool]] = []
-    with console.status("") as shown:
-
-        def begin(one: Claim, check: Check) -> None:
-            takes = _duration(check.seconds / 60)
-            shown.update(f"{one.name}, {check.route}: {check.question} (about {takes})")
-
-        which = route and route.value
-        longest = math.inf if long or claim is not None else LONGEST
-        for one, record in run_checks(
-            chosen(claim), out, profile=profile.value, route=which, longest=longest, begin=begin
-        ):
-            finding = record.finding
-            found.append((finding.verdict, record.failed))
-            took = f" ({finding.seconds:.1f} s)" if record.at else ""
-            _say(f"{one.name}, {finding.route}: {finding.question}", "bold", console)
-            _say(f"  {finding.verdict}{took}: {finding.sentence}", console=console)
-    counts = Counter(verdict for verdict, _ in found)
-    _say(", ".join(f"{n} {verdict}" for verdict, n in counts.items()) or "no check of that route")
-    broken = sum(failed for _, failed in found)
-    if broken:
-        _say(f"{broken} checks broke off with an error", "red", Console(stderr=True))
-        raise typer.Exit(1)
+app.command(epilog=examples("moebius claims", "moebius claims --json"))(claims.claims)
+app.command(
+    epilog=examples(
+        "moebius verify",
+        "moebius verify rbar --route algebra",
+        "moebius verify topk-exact --profile paper",
+    )
+)(claims.verify)
 
 
-@app.command()
-def report(out: _Out = Path("results")) -> None:
-    """Write one HTML page of what is stored: claims, studies, verdicts, figures, versions."""
+@app.command(epilog=examples("moebius report", "moebius report --out results --json"))
+def report(out: Out = Path("results"), as_json: Json = False) -> None:
+    """Write one HTML page of what is stored: claims, studies, verdicts, figures, versions.
+
+    Reads the store, simulates and fits nothing. Writes OUT/report.html, which needs nothing else,
+    and its figures with their tables beside the findings.
+    """
     from paper_figures.report import write_report
 
-    with Console().status("Drawing what is stored"):
-        files = write_report(out)
-    for path in files:
-        _say(str(path))
+    with notes(as_json).status("Drawing what is stored"):
+        page, *others = write_report(out)
+    if as_json:
+        print_json({"page": page, "files": others})
+        return
+    for path in (page, *others):
+        say(str(path))
+
+
+for _group in (app, forecast.app, prior.app):
+    for _command in _group.registered_commands:  # lines of a docstring flow in its paragraphs
+        _paragraphs = cleandoc(_command.callback.__doc__ or "").split("\n\n")
+        _command.help = "\n\n".join(" ".join(text.split()) for text in _paragraphs)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; what a user can put right is one red line and exit code 2."""
     warnings.formatwarning = lambda message, *_, **__: f"Warning: {message}\n"
     try:
-        app(args=argv, prog_name="moebius")
+        code = app(args=argv, prog_name="moebius", standalone_mode=False)
     except UserError as error:
-        _say(f"Error: {' '.join(str(error).split())}", "red", Console(stderr=True))
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+        code = _refused(str(error))
+    except _UsageError as error:
+        code = _refused(_usage(error)) if error.format_message() else 2  # else it was the help
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    except OSError as error:
+        code = _refused(f"{error.filename or 'the output'}: {error.strerror or error}")
+    sys.exit(code or 0)
 
 
-def _stored(name: str, profile: str, out: Path) -> "Stored":
-    """A study with what is stored of a profile."""
+def _refused(text: str) -> int:
+    say(f"Error: {' '.join(text.split())}", "red", notes(True))
+    try:
+        sys.stdout.flush()
+    except OSError:  # of a full disk, say, which would be met again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 2
+
+
+def _usage(error: Any) -> str:
+    """What was wrong with a command, the nearest choice, and where to read more."""
+    text = error.format_message().replace("Value error, ", "").rstrip(".")
+    choice = re.search(r"'([^']*)' is not one of (.+)", text)
+    if choice is not None:
+        near = difflib.get_close_matches(choice[1], re.findall(r"'([^']*)'", choice[2]), n=1)
+        text += f"; did you mean {near[0]!r}?" if near else ""
+    command = error.ctx.command_path if error.ctx is not None else "moebius"
+    return f"{text} ({command} --help)"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    """What is stored of a profile, and of how many cells."""
+
+    of: "Stored"
+    stored: int
+    cells: int
+
+
+def _stored(name: str, profile: ProfileOption, out: Path) -> _Found:
     from paper_figures import Stored
 
     from .store import Store
@@ -319,40 +410,12 @@ def _stored(name: str, profile: str, out: Path) -> "Stored":
 
     study = load_study(name)
     store = Store(out, study)
-    batches = study.batches(profile)
+    batches = study.batches(profile.value)
     table = store.table(store.done(batches))
-    cells = sum(len(batch.cells) for batch in batches)
     if table.empty:
         raise UserError(
-            f"no cell of {study.name} {profile} is stored in {out}; "
-            f"first: moebius run {name} --profile {profile} --out {out}"
+            f"no cell of {study.name} {profile.value} is stored in {out}; "
+            f"first: moebius run {name} --profile {profile.value} --out {out}"
         )
-    if len(table) < cells:
-        _say(f"Only {len(table)} of {cells} cells are stored; the figures show these", "yellow")
-    return Stored(study, table, store.prepared() or {})
-
-
-def _say(text: str, style: str | None = None, console: Console | None = None) -> None:
-    console = console or Console()
-    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
-
-
-def _table(head: list[str], rows: list[list[str]], lines: bool = False) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(*head, show_lines=lines, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    Console().print(table)
-
-
-def _cell(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _duration(minutes: float) -> str:
-    if minutes < 1:
-        return f"{60 * minutes:.0f} s"
-    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.0f} h"
+    cells = sum(len(batch.cells) for batch in batches)
+    return _Found(Stored(study, table, store.prepared() or {}), len(table), cells)

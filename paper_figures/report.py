@@ -1,22 +1,20 @@
 """The report: one self-contained HTML page of what is stored. It simulates and fits nothing.
 
-Whoever adds a section adds a template and an entry of `SECTIONS`.
+Verdicts come first, then what was found otherwise than published, derived or supposed, then
+studies, then claims in full. Whoever adds a section adds a template and a line here.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from experiments.store import write_whole
 
-from .report_claims import claims_section
-from .report_page import Section, render_page
+from .report_claims import claims_section, findings, verdicts_section
+from .report_otherwise import otherwise_section
+from .report_page import render_page
 from .report_studies import studies_section
-
-SECTIONS: tuple[Callable[[Path], Section], ...] = (claims_section, studies_section)
-"""What the page consists of."""
 
 
 def write_report(out: str | os.PathLike[str]) -> list[Path]:
@@ -25,7 +23,7 @@ def write_report(out: str | os.PathLike[str]) -> list[Path]:
     Parameters
     ----------
     out : path
-        The folder of all results.
+        The folder of all results; made if it is not there.
 
     Returns
     -------
@@ -33,8 +31,14 @@ def write_report(out: str | os.PathLike[str]) -> list[Path]:
         The page first.
     """
     folder = Path(out)
-    sections = [make(folder) for make in SECTIONS]
-    page = folder / "report.html"
     folder.mkdir(parents=True, exist_ok=True)
+    found = findings(folder)
+    sections = [
+        verdicts_section(found),
+        otherwise_section(found),
+        studies_section(folder),
+        claims_section(found, folder),
+    ]
+    page = folder / "report.html"
     write_whole(page, render_page(sections).encode())
     return [page, *(path for section in sections for path in section.files)]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BytesIO
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,9 @@ from .style import style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+MOST_ROWS = 100
+"""Of a table that the page holds; longer ones are in the file beside the figure alone."""
 
 VERDICTS = {"consistent": "✓", "inconsistent": "✗", "inconclusive": "?", "not run": "–"}
 """Verdicts with the symbols that stand for them without colour."""
@@ -36,12 +40,15 @@ class Section:
         What the template is given.
     files : list of Path
         What was written beside the page.
+    entries : list of (str, str)
+        What the list of contents names below it: ids and words.
     """
 
     name: str
     title: str
     content: Mapping[str, Any]
     files: Sequence[Path] = ()
+    entries: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True)
@@ -52,10 +59,11 @@ class Picture:
     ----------
     title : str
     source : str
-        A data URI of the SVG.
+        A data URI.
     caption : str
+        What is drawn, in which units.
     table : DataFrame
-        What it shows.
+        What it shows, in words.
     """
 
     title: str
@@ -75,12 +83,29 @@ def render_page(sections: Sequence[Section]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["symbol"] = VERDICTS
+    environment.globals |= {"symbol": VERDICTS, "most_rows": MOST_ROWS}
     return environment.get_template("report.html.jinja").render(
         sections=sections,
         version=moebius_version(),
         made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
     )
+
+
+def shown(table: pd.DataFrame) -> pd.DataFrame:
+    """A table's cells as words, floats to four digits and nothing where a value is missing.
+
+    Examples
+    --------
+    >>> shown(pd.DataFrame({"a": [0.123456, float("nan")]}))["a"].tolist()
+    ['0.1235', '']
+    """
+    return table.map(_cell)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return "" if isnan(value) else f"{value:.4g}"
+    return "" if value is None else str(value)
 
 
 def svg(figure: Figure) -> str:

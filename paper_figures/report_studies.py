@@ -12,7 +12,8 @@ import pandas as pd
 from experiments.store import Store, stores_in
 
 from . import render
-from .report_page import Section
+from .report_captions import caption_of
+from .report_page import Picture, Section, shown
 
 
 def studies_section(out: Path) -> Section:
@@ -21,10 +22,14 @@ def studies_section(out: Path) -> Section:
     for store in stores_in(out):
         profile, cells, table = _fullest(store)
         if not table.empty:
-            shown, drawn = _described(store, profile, cells, table)
-            studies.append(shown)
+            about, drawn = _described(store, profile, cells, table)
+            studies.append(about)
             files += drawn
-    return Section("studies", "Studies", {"studies": studies}, files)
+    entries = [
+        (f"study-{entry['path']}", f"{entry['study'].title} ({entry['profile']})")
+        for entry in studies
+    ]
+    return Section("studies", "Studies", {"studies": studies}, files, entries)
 
 
 def _fullest(store: Store) -> tuple[str, int, pd.DataFrame]:
@@ -42,7 +47,7 @@ def _described(
 ) -> tuple[dict[str, Any], list[Path]]:
     """What the template shows of a study, and the files that were drawn."""
     study = store.study
-    shown: dict[str, Any] = {
+    about: dict[str, Any] = {
         "study": study,
         "profile": profile,
         "cells": cells,
@@ -50,7 +55,7 @@ def _described(
         "failed": int((table["status"] == "failed").sum()),
         "seconds": float(table["seconds"].sum()),
         "versions": ", ".join(sorted(set(table["version"]))),
-        "path": f"{study.name}/{study.config_hash}",
+        "path": f"{study.name}-{study.config_hash}",
         "configuration": json.dumps(study.document(), indent=1),
         "problem": None,
         "headline": [],
@@ -61,21 +66,19 @@ def _described(
     try:
         rendered = render(study, profile, table, store.prepared() or {}, folder)
     except ValueError as error:  # no figure of this kind, or too little is stored to draw one
-        return {**shown, "problem": str(error)}, []
-    shown["headline"] = rendered.headline.splitlines()
-    shown["summary"] = rendered.summary.map(_cell)
-    shown["pictures"] = [
-        {"name": path.stem, "source": _png(path)}
+        return {**about, "problem": str(error)}, []
+    about["headline"] = rendered.headline.splitlines()
+    about["summary"] = shown(rendered.summary)
+    about["pictures"] = [
+        _picture(path, caption_of(study.kind, profile, path.stem))
         for path in rendered.files
         if path.suffix == ".png"
     ]
-    return shown, rendered.files
+    return about, rendered.files
 
 
-def _png(path: Path) -> str:
-    """An image as a data URI."""
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
-
-
-def _cell(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _picture(path: Path, caption: str) -> Picture:
+    """A drawn PNG with the table beside it."""
+    source = f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+    table = pd.read_csv(path.with_suffix(".csv"))
+    return Picture(path.stem, source, caption, shown(table))

@@ -6,10 +6,8 @@ so that `predict` needs nothing but the rows to predict.
 
 from __future__ import annotations
 
-import json
 import time as clock
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import wraps
@@ -20,6 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from .. import UserError
+from .options import Json, Seed, as_user_errors
+from .output import examples, listed, notes, print_frame, print_json, records, say
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,38 +67,96 @@ class GroupOption(StrEnum):
     hour = "hour"
 
 
-_Data = Annotated[Path, typer.Argument(help="CSV or Parquet file, a row a measurement.")]
+_Data = Annotated[
+    Path, typer.Argument(metavar="DATA", help="CSV or Parquet file, a row a measurement.")
+]
+_COLUMNS, _FORECASTER = "Columns of the table", "The forecaster"
 
 
 @dataclass(frozen=True)
 class Options:
     """What `fit` and `evaluate` both ask of a table and of the forecaster trained on it."""
 
-    time: Annotated[str, typer.Option(help="Column of times, ISO 8601.")]
-    coords: Annotated[str, typer.Option(help="Columns of coordinates, as lat,lon.")]
-    target: Annotated[str, typer.Option(help="Column to forecast; empty where missing.")]
-    covariates: Annotated[str, typer.Option(help="Columns of covariates, as temperature,wind.")] = (
-        ""
-    )
-    sensor: Annotated[str | None, typer.Option(help="Column that identifies the instrument.")] = (
-        None
-    )
+    time: Annotated[
+        str,
+        typer.Option(metavar="COLUMN", rich_help_panel=_COLUMNS, help="Times, ISO 8601."),
+    ]
+    coords: Annotated[
+        str,
+        typer.Option(
+            metavar="COLUMNS",
+            rich_help_panel=_COLUMNS,
+            help="Coordinates, as latitude,longitude (in degrees; known by these names) or x,y.",
+        ),
+    ]
+    target: Annotated[
+        str,
+        typer.Option(
+            metavar="COLUMN",
+            rich_help_panel=_COLUMNS,
+            help="What to forecast, in any unit; empty where it was not measured.",
+        ),
+    ]
+    covariates: Annotated[
+        str,
+        typer.Option(
+            metavar="COLUMNS",
+            rich_help_panel=_COLUMNS,
+            help="Covariates, as temperature,wind; none by default.",
+            show_default=False,
+        ),
+    ] = ""
+    sensor: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            rich_help_panel=_COLUMNS,
+            help="What identifies the instrument; by default a place with many rows is one.",
+        ),
+    ] = None
     freq: Annotated[
-        str | None, typer.Option(help="Sampling step, as h or 15min; found if not given.")
+        str | None,
+        typer.Option(
+            metavar="STEP",
+            rich_help_panel=_COLUMNS,
+            help="Sampling step, as h or 15min; found from the times by default.",
+        ),
     ] = None
     field: Annotated[
         bool,
-        typer.Option("--field", help="Coordinates and covariates alone, no observed neighbours."),
+        typer.Option(
+            "--field",
+            rich_help_panel=_FORECASTER,
+            help="Coordinates and covariates alone, no observed neighbours.",
+        ),
     ] = False
-    likelihood: Annotated[str, typer.Option(help="auto, normal, student-t, log-normal, ...")] = (
-        "auto"
-    )
-    inference: Annotated[InferenceOption, typer.Option(help="How weights are found.")] = (
-        InferenceOption.map
-    )
-    members: Annotated[int, typer.Option(help="Networks in the ensemble.")] = 4
-    updates: Annotated[int, typer.Option(help="About how many steps of training.")] = 400
-    seed: int = 0
+    likelihood: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            rich_help_panel=_FORECASTER,
+            help="auto chooses; else normal, student-t, log-normal, ...",
+        ),
+    ] = "auto"
+    inference: Annotated[
+        InferenceOption,
+        typer.Option(
+            metavar="NAME",
+            rich_help_panel=_FORECASTER,
+            help=f"How weights are found: {listed(InferenceOption)}.",
+        ),
+    ] = InferenceOption.map
+    members: Annotated[
+        int,
+        typer.Option(metavar="N", rich_help_panel=_FORECASTER, help="Networks in the ensemble."),
+    ] = 4
+    updates: Annotated[
+        int,
+        typer.Option(
+            metavar="N", rich_help_panel=_FORECASTER, help="About how many steps of training."
+        ),
+    ] = 400
+    seed: Seed = 0
 
     @property
     def schema(self) -> Schema:
@@ -149,16 +207,24 @@ def _spelled_out(command: Callable[..., None]) -> Callable[..., None]:
     return called
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "moebius forecast fit air.csv --time time --coords lat,lon --target pm25 --out model",
+        "moebius forecast predict model rows.csv --out forecast.csv",
+    )
+)
 @_spelled_out
 def fit(
     data: _Data,
-    out: Annotated[Path, typer.Option(help="Folder of the model.")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the model.")],
     options: Options,
+    as_json: Json = False,
 ) -> None:
-    """Train on the rows with a known target."""
-    from rich.console import Console
+    """Train on the rows with a known target.
 
+    Writes one file into the folder of the model. It knows its columns and the rows that it was
+    trained on, so that `predict` needs nothing but the rows to predict.
+    """
     from bayes.forecast.training import Progress
 
     if out.exists() and not out.is_dir():
@@ -166,9 +232,8 @@ def fit(
     if not out.absolute().parent.is_dir():
         raise UserError(f"--out must be in a folder that is there; {out.absolute().parent} is not")
     table = _read(data, options.sensor)
-    console = Console()
     began = clock.process_time()
-    with _as_user_errors(), console.status("preparing") as shown:
+    with as_user_errors(), notes(as_json).status("preparing") as shown:
 
         def show(now: Progress) -> None:
             shown.update(
@@ -181,28 +246,65 @@ def fit(
         model.save(out / FILE)
     known = int(table[options.target].notna().sum())
     sensors = model.model_.records.n_sensors
-    console.print(
+    seconds = clock.process_time() - began
+    if as_json:
+        print_json(
+            {
+                "model": out / FILE,
+                "rows": len(table),
+                "known": known,
+                "sensors": sensors,
+                "cpu_seconds": seconds,
+            }
+        )
+        return
+    say(
         f"Trained on {known} of {len(table)} rows, {sensors} sensors, in "
-        f"{clock.process_time() - began:.1f} CPU seconds\n{out / FILE}",
-        highlight=False,
-        soft_wrap=True,
+        f"{seconds:.1f} CPU seconds\n{out / FILE}"
     )
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "moebius forecast predict model rows.csv --out forecast.csv",
+        "moebius forecast predict model rows.csv --out forecast.csv --coverage .5,.9 "
+        "--observed today.csv",
+    )
+)
 def predict(
-    model: Annotated[Path, typer.Argument(help="Folder that `moebius forecast fit` wrote.")],
-    rows: Annotated[Path, typer.Argument(help="CSV or Parquet file of the rows to predict.")],
-    out: Annotated[Path, typer.Option(help="CSV file to write: the rows, and what is forecast.")],
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="Folder that `moebius forecast fit` wrote.")
+    ],
+    rows: Annotated[
+        Path,
+        typer.Argument(metavar="ROWS", help="CSV or Parquet file of the rows to predict."),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(metavar="FILE", help="CSV file to write: the rows, and what is forecast."),
+    ],
     levels: Annotated[
-        str | None, typer.Option(help="Of quantiles; .05,.5,.95 if neither this nor --coverage.")
+        str | None,
+        typer.Option(
+            metavar="SHARES",
+            help="Levels of quantiles; .05,.5,.95 if neither this nor --coverage is given.",
+        ),
     ] = None,
-    coverage: Annotated[str | None, typer.Option(help="Of central intervals, as .5,.9.")] = None,
+    coverage: Annotated[
+        str | None,
+        typer.Option(metavar="SHARES", help="Coverage of central intervals, as .5,.9."),
+    ] = None,
     observed: Annotated[
-        Path | None, typer.Option(help="What has been measured since training, to look at.")
+        Path | None,
+        typer.Option(metavar="FILE", help="What has been measured since training, to look at."),
     ] = None,
+    as_json: Json = False,
 ) -> None:
-    """Forecast rows; a target among their columns is not looked at."""
+    """Forecast rows, in the units of the target; a target among their columns is not looked at.
+
+    Rows may lie in the past, between measurements, or in the future. Writes the same rows with a
+    column a quantile, as pm25_q0.5, or two an interval, as pm25_low90 and pm25_high90.
+    """
     from bayes import CGLUBNF
 
     from ..store import write_whole
@@ -211,7 +313,7 @@ def predict(
         raise UserError("one of --levels and --coverage at most; got both")
     if not (model / FILE).is_file():
         raise UserError(f"there is no {model / FILE}; first: moebius forecast fit")
-    with _as_user_errors():
+    with as_user_errors():
         fitted = CGLUBNF.load(model / FILE)
         table = _read(rows, fitted.sensor)
         since = None if observed is None else _read(observed, fitted.sensor)
@@ -227,26 +329,47 @@ def predict(
     if taken:
         raise UserError(f"{rows} has a column {taken[0]!r} already; rename it")
     write_whole(out, table.assign(**found).to_csv(index=False).encode())
-    typer.echo(f"{len(table)} rows with {', '.join(found.columns)}\n{out}")
+    if as_json:
+        print_json({"file": out, "rows": len(table), "columns": list(found.columns)})
+        return
+    say(f"{len(table)} rows with {', '.join(found.columns)}\n{out}")
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "moebius forecast evaluate air.csv --time time --coords lat,lon --target pm25",
+        "moebius forecast evaluate air.csv --time time --coords lat,lon --target pm25 "
+        "--pattern forecast --hours 48 --by horizon",
+    )
+)
 @_spelled_out
 def evaluate(
     data: _Data,
     options: Options,
-    pattern: Annotated[PatternOption, typer.Option(help="What is hidden.")] = PatternOption.block,
-    rate: Annotated[float, typer.Option(help="Share of known targets that a mask hides.")] = 0.3,
-    hours: Annotated[float, typer.Option(help="Length of a forecast: the last hours.")] = 24.0,
+    pattern: Annotated[
+        PatternOption,
+        typer.Option(metavar="NAME", help=f"What is hidden: {listed(PatternOption)}."),
+    ] = PatternOption.block,
+    rate: Annotated[
+        float, typer.Option(metavar="SHARE", help="Share of known targets that a mask hides.")
+    ] = 0.3,
+    hours: Annotated[
+        float,
+        typer.Option(metavar="HOURS", help="Length of a forecast: the last hours are hidden."),
+    ] = 24.0,
     baselines: Annotated[
-        str, typer.Option(help="To compare with, as climatology,boosting.")
+        str, typer.Option(metavar="NAMES", help="To compare with, as climatology,boosting.")
     ] = "climatology,inverse-distance",
-    by: Annotated[GroupOption, typer.Option(help="Tell scores apart.")] = GroupOption.all,
-    as_json: Annotated[bool, typer.Option("--json", help="All scores, for machines.")] = False,
+    by: Annotated[
+        GroupOption, typer.Option(metavar="NAME", help=f"Tell scores apart: {listed(GroupOption)}.")
+    ] = GroupOption.all,
+    as_json: Json = False,
 ) -> None:
-    """Hide a part of what is known, forecast it, score; beside simpler forecasters."""
-    from rich.console import Console
+    """Hide a part of what is known, forecast it, score; beside simpler forecasters.
 
+    Scores are in the target's units (mae, rmse, crps, width95, interval_score95: less is better);
+    coverage95 is the share of hidden values inside 95% intervals. JSON has all scores.
+    """
     from bayes.forecast import ForecastTask, MaskTask
     from bayes.forecast import baselines as simple
     from bayes.forecast import evaluate as scores_of
@@ -258,9 +381,8 @@ def evaluate(
     if unknown:
         raise UserError(f"--baselines must be among {', '.join(BASELINES)}; got {unknown[0]!r}")
     table = _read(data, options.sensor)
-    console = Console(stderr=True)
     words = f"{pattern.value}: forecasters {', '.join(['CGLUBNF', *names])}"
-    with _as_user_errors(), console.status(words):
+    with as_user_errors(), notes(True).status(words):
         task = (
             ForecastTask(hours)
             if pattern is PatternOption.forecast
@@ -274,13 +396,12 @@ def evaluate(
         found = scores_of(options.forecaster, table, [task], others)
     found = found[found["by"] == by.value].dropna(axis=1, how="all")
     if as_json:
-        records = found.astype(object).where(found.notna(), None).to_dict("records")
-        typer.echo(json.dumps(records, indent=1, allow_nan=False))
+        print_json(records(found))
         return
     shown = ["model", "n", "mae", "rmse", "crps", "coverage95", "width95", "interval_score95"]
     more = ["fit_seconds", "predict_seconds"] if by is GroupOption.all else []
     first = ["task"] if by is GroupOption.all else ["group"]
-    typer.echo(found[first + shown + more].to_string(index=False, float_format="{:.4g}".format))
+    print_frame(found[first + shown + more])
 
 
 def _read(path: Path, sensor: str | None) -> pd.DataFrame:
@@ -301,12 +422,3 @@ def _shares(option: str, text: str) -> list[float]:
     if not values or not all(0 < value < 1 for value in values) or len(set(values)) < len(values):
         raise UserError(f"{option} must be different numbers in (0, 1), as .5,.9; got {text!r}")
     return values
-
-
-@contextmanager
-def _as_user_errors() -> Iterator[None]:
-    """What the library refuses is what the person can put right."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        raise UserError(str(error)) from error

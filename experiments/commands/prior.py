@@ -7,8 +7,6 @@ The file of a fitted prior says what it was fitted to and how the inputs were st
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import UserError
+from .options import Json, Seed, as_user_errors
+from .output import examples, listed, notes, print_json, records, say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,32 +72,93 @@ class MethodOption(StrEnum):
 
 _START: dict[str, Any] = {"hierarchical": {"shape": 4.0, "rate": 4.0}}  # weights have a kurtosis
 
-_Data = Annotated[Path, typer.Option(help="CSV file of numbers, with a header.")]
+_Data = Annotated[
+    Path, typer.Option(metavar="FILE", help="CSV file of numbers with a header, a row a case.")
+]
+_NETWORK, _PROCESS = "The network and its prior", "The Gaussian process to match"
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "moebius prior fit --net mlp:13-100-1 --data boston.csv --target medv "
+        "--out prior.safetensors",
+        "moebius prior report prior.safetensors --data boston.csv",
+    )
+)
 def fit(
-    net: Annotated[str, typer.Option(help="Dense layers by their widths, as mlp:13-100-1.")],
     data: _Data,
-    target: Annotated[str, typer.Option(help="Column of the output; all others are inputs.")],
-    out: Annotated[Path, typer.Option(help="File to write, ending in .safetensors.")],
+    target: Annotated[
+        str, typer.Option(metavar="COLUMN", help="Column of the output; all others are inputs.")
+    ],
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="File to write, ending in .safetensors.")
+    ],
+    net: Annotated[
+        str,
+        typer.Option(
+            metavar="LAYERS",
+            rich_help_panel=_NETWORK,
+            help="Widths of inputs, hidden layers and output, as mlp:13-100-1.",
+        ),
+    ],
+    activation: Annotated[
+        ActivationOption,
+        typer.Option(
+            metavar="NAME",
+            rich_help_panel=_NETWORK,
+            help=f"Of the hidden layers: {listed(ActivationOption)}.",
+        ),
+    ] = ActivationOption.tanh,
+    family: Annotated[
+        FamilyOption,
+        typer.Option(
+            metavar="NAME",
+            rich_help_panel=_NETWORK,
+            help=f"Of priors over weights: {listed(FamilyOption)}.",
+        ),
+    ] = FamilyOption.hierarchical,
     kernel: Annotated[
         KernelOption,
-        typer.Option(help="rbf-ard draws lengthscales and variance anew for every function."),
+        typer.Option(
+            metavar="NAME",
+            rich_help_panel=_PROCESS,
+            help=f"Covariance: {listed(KernelOption)}; rbf-ard draws lengthscales and variance "
+            "anew for every function.",
+        ),
     ] = KernelOption.rbf_ard,
     lengthscale: Annotated[
         float | None,
-        typer.Option(help="Of the other kernels, in standard deviations; sqrt(2 D) by default."),
+        typer.Option(
+            metavar="REAL",
+            rich_help_panel=_PROCESS,
+            help="Of the other kernels, in standard deviations of an input; sqrt(2 D) for D "
+            "inputs by default.",
+        ),
     ] = None,
-    variance: Annotated[float, typer.Option(help="Of the other kernels.")] = 1.0,
-    family: Annotated[FamilyOption, typer.Option(help="Of priors.")] = FamilyOption.hierarchical,
-    activation: ActivationOption = ActivationOption.tanh,
-    method: MethodOption = MethodOption.auto,
-    seed: int = 0,
+    variance: Annotated[
+        float,
+        typer.Option(
+            metavar="REAL",
+            rich_help_panel=_PROCESS,
+            help="Of the other kernels, in squared units of the output.",
+        ),
+    ] = 1.0,
+    method: Annotated[
+        MethodOption,
+        typer.Option(
+            metavar="NAME",
+            rich_help_panel=_PROCESS,
+            help=f"How the two are matched: {listed(MethodOption)}.",
+        ),
+    ] = MethodOption.auto,
+    seed: Seed = 0,
+    as_json: Json = False,
 ) -> None:
-    """Fit a prior over the network's weights, inputs standardised."""
-    from rich.console import Console
+    """Fit a prior over a network's weights so that its functions are a Gaussian process's.
 
+    Reads the inputs of a table, which it standardises; the output's values are not looked at.
+    Writes one file, which says what it was fitted to.
+    """
     from bayes.priors import FAMILIES, MLP, fit_functional_prior
     from bayes.priors.matching import Progress
     from bayes.priors.storage import save_prior
@@ -124,8 +185,8 @@ def fit(
         "centre": inputs.mean(0).tolist(),
         "spread": [float(s) if s > 0 else 1.0 for s in spread],
     }
-    console = Console()
-    with _as_user_errors(), console.status("") as shown:
+    console = notes(as_json)
+    with as_user_errors(), console.status("") as shown:
 
         def show(now: Progress) -> None:
             shown.update(
@@ -144,31 +205,57 @@ def fit(
         )
         save_prior(prior, out, about)
     first, best = prior.fit_.checks[0], prior.fit_.best
-    console.print(
+    seconds = prior.fit_.checks[-1].seconds
+    if as_json:
+        print_json(
+            {
+                "prior": out,
+                **about,
+                "family": family.value,
+                "method": method.value,
+                "held_out_before": first.held_out,
+                "held_out_after": best.held_out,
+                "cpu_seconds": seconds,
+                "status": prior.fit_.status,
+            }
+        )
+        return
+    say(
         f"Held-out energy distance {first.held_out:.4f} before, {best.held_out:.4f} after "
-        f"{prior.fit_.checks[-1].seconds:.1f} CPU seconds ({'; '.join(prior.fit_.status)})\n{out}",
-        highlight=False,
-        soft_wrap=True,
+        f"{seconds:.1f} CPU seconds ({'; '.join(prior.fit_.status)})\n{out}"
     )
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "moebius prior report prior.safetensors --data boston.csv",
+        "moebius prior report prior.safetensors --data boston.csv --figure functions.pdf",
+    )
+)
 def report(
-    prior: Annotated[Path, typer.Argument(help="File that `moebius prior fit` wrote.")],
+    prior: Annotated[
+        Path, typer.Argument(metavar="PRIOR", help="File that `moebius prior fit` wrote.")
+    ],
     data: _Data,
     figure: Annotated[
-        Path | None, typer.Option(help="PNG or PDF of functions of both, side by side.")
+        Path | None,
+        typer.Option(metavar="FILE", help="PNG or PDF of functions of both, side by side."),
     ] = None,
     functions: Annotated[
-        int, typer.Option(help="Drawn of each, in each of five repetitions.")
+        int, typer.Option(metavar="N", help="Drawn of each, in each of five repetitions.")
     ] = 2000,
-    seed: int = 0,
+    seed: Seed = 0,
+    as_json: Json = False,
 ) -> None:
-    """Measure how well a prior's functions match: each distance beside its floor."""
+    """Measure how well a prior's functions match: each distance beside its floor.
+
+    Prints distances between the two laws of functions, and statistics of each, with standard
+    errors. The target's column of a distance is its floor: the target against itself.
+    """
     from bayes.priors import MLP, load_prior
     from bayes.priors.storage import read_about
 
-    with _as_user_errors():
+    with as_user_errors():
         about = read_about(prior)
         if not about:
             raise UserError(
@@ -181,10 +268,15 @@ def report(
         found = fitted.report(
             _law(about), _standardised(inputs, about), n_functions=functions, random_state=seed
         )
-        typer.echo(str(found))
         if figure is not None:
             found.plot().savefig(figure, dpi=200)
-            typer.echo(str(figure))
+    if as_json:
+        rows = records(found.table.rename_axis("quantity").reset_index())
+        print_json({"prior": prior, "quantities": rows, "figure": figure})
+        return
+    say(str(found))
+    if figure is not None:
+        say(str(figure))
 
 
 def _widths(net: str) -> list[int]:
@@ -254,12 +346,3 @@ def _law(about: dict[str, Any]) -> Any:
     kernel = gpytorch.kernels.ScaleKernel(base)
     kernel.outputscale = check_real("variance", variance, low=0.0, strict=True)
     return kernel
-
-
-@contextmanager
-def _as_user_errors() -> Iterator[None]:
-    """What the library refuses is what the person can put right."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        raise UserError(str(error)) from error

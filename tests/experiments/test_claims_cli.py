@@ -76,6 +76,23 @@ def test_verify_then_list(moebius, tmp_path):
     assert {"moebius", "python", "torch"} <= first["versions"].keys()
 
 
+def test_verify_for_machines(moebius, claim, tmp_path):
+    """The keys are those of `claims --json`; what is said on the way goes to stderr."""
+    code, out, err = moebius("verify", "--out", tmp_path, "--json")
+    assert code == 0
+    assert "toy, algebra: is it?\n  consistent" in err
+    (found,) = json.loads(out)
+    (listed,) = json.loads(moebius("claims", "--json", "--out", tmp_path)[1])
+    assert found.keys() == listed.keys()
+    assert found["findings"][:2] == listed["findings"][:2]
+    assert found["routes"]["simulation"] == "not run"
+    broken = Check("algebra", "is it?", fail)
+    object.__setattr__(claim, "checks", (broken,))
+    code, out, err = moebius("verify", "--out", tmp_path, "--json")
+    assert (code, "1 checks broke off with an error" in err) == (1, True)
+    assert json.loads(out)[0]["findings"][0]["finding"]["sentence"].startswith("failed: Zero")
+
+
 def test_one_route(moebius, tmp_path):
     _, out, _ = moebius("verify", "toy", "--route", "quadrature", "--out", tmp_path)
     assert out.endswith("\n1 inconsistent\n")
@@ -88,7 +105,7 @@ def test_one_route(moebius, tmp_path):
     ("args", "sentence"),
     [
         (["verify", "topk-exakt"], "unknown claim 'topk-exakt'; did you mean 'topk-exact'?"),
-        (["verify", "toy", "--out", "/dev/null"], "Not a directory"),
+        (["verify", "toy", "--out", "/dev/null"], "--out must be a folder; /dev/null is a file"),
     ],
 )
 def test_user_errors_are_one_line(moebius, args, sentence):
@@ -157,6 +174,9 @@ def test_report(moebius, tmp_path):
     assert (code, err) == (0, "")
     assert out == f"{tmp_path / 'report.html'}\n"
     assert "It is so." in (tmp_path / "report.html").read_text()
+    code, out, err = moebius("report", "--out", tmp_path, "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out) == {"page": str(tmp_path / "report.html"), "files": []}
 
 
 def test_checks_of_minutes_are_left_out_unless_asked_for(claim, tmp_path):

@@ -1,8 +1,11 @@
 """The command line: what it prints and the codes it exits with."""
 
 import json
+import os
+import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +14,9 @@ import pytest
 
 import experiments
 import paper_figures
-from experiments import cli
+from experiments import UserError, cli
+from experiments.commands.output import print_table
+from experiments.runner import RunSummary
 from experiments.study import list_studies
 
 SHOWN = ["cell", "estimate"]
@@ -53,10 +58,46 @@ def test_list_for_machines(moebius):
     assert listed["topk-exact"]["minutes"]["quick"] > 0
 
 
-def test_exit_codes_are_in_the_help(moebius):
+def test_version(moebius):
+    assert moebius("--version") == (0, f"moebius {version('moebius')}\n", "")
+
+
+def test_exit_codes_are_in_the_help_and_the_documentation(moebius):
     code, out, _ = moebius("--help")
     assert code == 0
-    assert cli.EXIT_CODES in " ".join(out.split())
+    page = Path(__file__).parents[2] / "docs" / "command_line.md"
+    documented = " ".join(page.read_text(encoding="utf-8").split())
+    for number, words in cli.EXIT_CODES.items():
+        assert f"{number} {words}" in " ".join(out.split())
+        assert f"| {number} | {words}" in documented
+
+
+def commands():
+    return [
+        ["list"], ["run"], ["status"], ["figures"], ["claims"], ["verify"], ["report"],
+        ["prior", "fit"], ["prior", "report"],
+        ["forecast", "fit"], ["forecast", "predict"], ["forecast", "evaluate"],
+    ]  # fmt: skip
+
+
+def test_these_are_all_commands():
+    groups = {(): cli.app, ("prior",): cli.prior.app, ("forecast",): cli.forecast.app}
+    found = [
+        [*group, command.name or command.callback.__name__]
+        for group, app in groups.items()
+        for command in app.registered_commands
+    ]
+    assert sorted(found) == sorted(commands())
+
+
+@pytest.mark.parametrize("command", commands(), ids=" ".join)
+def test_help_has_examples_json_and_fits_80_columns(moebius, monkeypatch, command):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = moebius(*command, "--help")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    assert f"Examples:\n $ moebius {' '.join(command)}" in re.sub(r" +\n", "\n", out)
+    assert "--json" in out
 
 
 def test_list_does_not_wait_for_torch():
@@ -86,6 +127,7 @@ def test_run_status_figures(moebius, toml, tmp_path, monkeypatch):
     lines = [line.split() for line in out.splitlines() if "toy-study" in line]
     assert [line[1:4] for line in lines] == [["smoke", "12/12", "0"], ["quick", "12/36", "0"]]
     assert moebius("status", toml, "--out", out_dir) == (code, out, err)
+    assert "Nothing is stored in" in moebius("status", "--out", tmp_path / "none")[1]
     stored = json.loads(moebius("status", "--out", out_dir, "--json")[1])
     counts = [(entry["profile"], entry["stored"], entry["cells"]) for entry in stored]
     assert counts == [("smoke", 12, 12), ("quick", 12, 36)]
@@ -110,11 +152,153 @@ def test_failed_cells_are_announced(moebius, tmp_path, helpers):
     path.write_text(helpers.toml_text(helpers.toy_document(setting=trouble)))
     where = ("--profile", "smoke", "--out", tmp_path / "out", "--jobs", 1)
     code, out, _ = moebius("run", path, *where)
-    assert code == 0
+    assert code == 1
     assert "6 failed" in out
     assert "--retry-failed" in out
+    code, out, _ = moebius("run", path, *where)
+    assert (code, "12 found, 0 computed" in out) == (1, True)
     code, out, _ = moebius("run", path, *where, "--retry-failed")
-    assert "6 found, 6 computed" in out
+    assert (code, "6 found, 6 computed" in out) == (1, True)
+
+
+def test_run_and_figures_for_machines(moebius, toml, tmp_path, monkeypatch):
+    where = ("--profile", "smoke", "--out", tmp_path / "out")
+    code, out, err = moebius("run", toml, *where, "--jobs", 1, "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert err.startswith("normals of scale 1.3\n")
+    assert "12/12 cells" in err
+    assert found.pop("seconds") > 0
+    store = (
+        tmp_path
+        / "out"
+        / "toy-study"
+        / json.loads(moebius("status", "--out", tmp_path / "out", "--json")[1])[0]["store"].rsplit(
+            "/", 1
+        )[1]
+    )
+    counts = {"cells": 12, "found": 0, "computed": 12, "stored": 12, "failed": 0}
+    expected = {"study": "toy-study", "profile": "smoke", "store": str(store)}
+    assert found == {**expected, **counts, "interrupted": False}
+
+    def render(study, profile, table, prepared, folder, beside):
+        summary = pd.DataFrame({"claim": ["a", None], "estimate": [float("nan"), float("inf")]})
+        return SimpleNamespace(files=[Path(folder) / "a.pdf"], summary=summary, headline="Done.")
+
+    monkeypatch.setattr(paper_figures, "render", render)
+    next((store / "batches").glob("*r0-2.parquet")).unlink()
+    code, out, err = moebius("figures", toml, *where, "--json")
+    found = json.loads(out)
+    assert (code, err) == (0, "Only 6 of 12 cells are stored; the figures show these\n")
+    nothing = {"claim": None, "estimate": None}
+    assert found == {
+        "study": "toy-study", "profile": "smoke", "config_hash": store.name, "stored": 6,
+        "cells": 12, "headline": "Done.", "summary": [nothing | {"claim": "a"}, nothing],
+        "files": [str(tmp_path / "out" / "toy-study" / "figures" / "a.pdf")],
+    }  # fmt: skip
+
+
+def test_an_interrupted_run_for_machines(moebius, toml, tmp_path, monkeypatch):
+    summary = RunSummary("toy-study", "smoke", tmp_path, 12, 0, 6, 6, 0, True, 1.0)
+    monkeypatch.setattr("experiments.runner.run", lambda *_, **__: summary)
+    code, out, err = moebius("run", toml, "--json")
+    assert (code, json.loads(out)["interrupted"]) == (130, True)
+    assert "Interrupted: 6 of 12 cells are stored" in err
+
+
+def test_what_cannot_be_drawn_is_one_line(moebius, toml, tmp_path):
+    """There is no figure for the toy's kind."""
+    where = ("--profile", "smoke", "--out", tmp_path / "out")
+    moebius("run", toml, *where, "--jobs", 1)
+    code, _, err = moebius("figures", toml, *where)
+    assert (code, err.count("\n"), "to be drawn; got 'toy'" in err) == (2, 1, True)
+
+
+@pytest.mark.parametrize("width", [34, 36, 60, 200])
+def test_tables_lose_nothing(capsys, monkeypatch, width):
+    """On a terminal of any width every word and number is there whole, and lines fit."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    head = ["study", "what it verifies", "estimate"]
+    rows = [["dense-to-sparse", "that it is so", "-0.5123"], ["b", "", "1.25e-07"]]
+    print_table(head, rows)
+    out = capsys.readouterr().out
+    assert {word for row in (head, *rows) for cell in row for word in cell.split()} <= set(
+        out.split()
+    )
+    assert max(len(line.rstrip()) for line in out.splitlines()) <= width
+
+
+def test_tables_that_are_piped_are_as_wide_as_they_need_be(capsys, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    print_table(["verifies", "n"], [["word " * 60, "12"]])
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "12" in line]
+    assert line.count("word") == 60
+
+
+def fail_with(error):
+    def fail(*_, **__):
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "sentence"),
+    [
+        (KeyboardInterrupt(), 130, ""),
+        (UserError("no\n  such thing"), 2, "Error: no such thing\n"),
+        (PermissionError(13, "Permission denied", "x/y"), 2, "Error: x/y: Permission denied\n"),
+        (OSError(28, "No space left on device"), 2, "the output: No space left on device\n"),
+    ],
+)
+def test_how_commands_end(moebius, monkeypatch, error, code, sentence):
+    monkeypatch.setattr("paper_figures.report.write_report", fail_with(error))
+    found, out, err = moebius("report")
+    assert (found, out, sentence in err) == (code, "", True)
+    assert err.count("\n") == (code == 2)
+
+
+def test_a_mistake_of_ours_is_not_hidden(moebius, monkeypatch):
+    monkeypatch.setattr("paper_figures.report.write_report", fail_with(ZeroDivisionError()))
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["report"])
+
+
+MOEBIUS = [sys.executable, "-c", "from experiments.cli import main; main()"]
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_full_disk_for_the_output(options):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*MOEBIUS, "list", *options], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "Error: the output: No space left on device" in done.stderr
+
+
+@pytest.mark.parametrize("options", [["list"], ["list", "--json"]])
+def test_a_closed_pipe_ends_quietly(options):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as pipe:
+        done = subprocess.run([*MOEBIUS, *options], stdout=pipe, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_no_colour_where_none_is_wanted():
+    wanted = {"FORCE_COLOR": "1", "TERM": "xterm-256color"}
+    plain, coloured = (
+        subprocess.run(
+            [*MOEBIUS, "run", "nothing"],
+            env={**os.environ, **wanted, **more},
+            capture_output=True,
+            text=True,
+        ).stderr
+        for more in ({"NO_COLOR": "1"}, {})
+    )
+    assert "\x1b[31m" in coloured
+    assert "\x1b[3" not in plain
 
 
 @pytest.mark.parametrize(
@@ -123,8 +307,18 @@ def test_failed_cells_are_announced(moebius, tmp_path, helpers):
         (["run", "topk-exakt"], "unknown study 'topk-exakt'"),
         (["run", "../x"], "'../x' is not a study"),
         (["run", "TOML", "--profile", "paper"], "has no profile 'paper'; it has: smoke, quick"),
-        (["run", "TOML", "--jobs", "0"], "at least 1; got 0"),
-        (["run", "TOML", "--out", "/dev/null"], "Not a directory"),
+        (["run", "studi\u00e9 \u65e5.toml"], "is not a study: there is no .toml file of that name"),
+        (["run", "--", "-x.toml"], "'-x.toml' is not a study"),
+        (["run", "FOLDER"], "is not a study"),
+        (["run", "BYTES"], "not UTF-8 text"),
+        (["run", "TOML", "--jobs", "0"], "--jobs must be -1 (one per core) or in [1,"),
+        (["run", "TOML", "--jobs", "-7"], "a core); got -7"),
+        (["run", "TOML", "--jobs", "1000000000"], "a core); got 1000000000"),
+        (["run", "TOML", "--jobs", "1e9"], "Invalid value for '--jobs'"),
+        (["run", "TOML", "--profile", "smoek"], "'beyond'; did you mean 'smoke'? (moebius run"),
+        (["run", "TOML", "--out", "/dev/null"], "--out must be a folder; /dev/null is a file"),
+        (["run", "TOML", "--out", ""], "--out must name a folder; got an empty text"),
+        (["report", "--out", "/proc/none"], "/proc/none: No such file or directory"),
         (["status", "BAD"], "unknown key, did you mean 'scale'?; got 1.0"),
         (["figures", "BAD"], "unknown key"),
     ],
@@ -132,7 +326,10 @@ def test_failed_cells_are_announced(moebius, tmp_path, helpers):
 def test_user_errors_are_one_line(moebius, toml, tmp_path, helpers, args, sentence):
     bad = tmp_path / "bad.toml"
     bad.write_text(helpers.toml_text(helpers.toy_document(setting={"scael": 1.0})))
+    (tmp_path / "folder.toml").mkdir()
+    (tmp_path / "bytes.toml").write_bytes(bytes(range(256)))
     names = {"TOML": toml, "BAD": bad}
+    names |= {"FOLDER": tmp_path / "folder.toml", "BYTES": tmp_path / "bytes.toml"}
     code, out, err = moebius(*[names.get(arg, arg) for arg in args])
     assert code == 2
     assert err.startswith("Error: ")
@@ -141,9 +338,21 @@ def test_user_errors_are_one_line(moebius, toml, tmp_path, helpers, args, senten
     assert "Traceback" not in out + err
 
 
-@pytest.mark.parametrize("args", [["run"], ["run", "x", "--profile", "huge"], ["fly"]])
-def test_usage_errors(moebius, args):
-    assert moebius(*args)[0] == 2
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (["run"], "Missing argument 'STUDY' (moebius run --help)"),
+        (["run", "-x"], "No such option: -x"),
+        (["run", "x", "--jbos", "2"], "--jobs"),
+        (["fly"], "No such command 'fly' (moebius --help)"),
+        (["forecast", "fti"], "No such command 'fti'"),
+    ],
+)
+def test_usage_errors_are_one_line(moebius, args, sentence):
+    code, out, err = moebius(*args)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("Error: ")
+    assert sentence in err
 
 
 def test_public_names_are_there():

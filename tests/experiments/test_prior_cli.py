@@ -1,5 +1,6 @@
 """`moebius prior fit` and `moebius prior report`: files, words, and one red line for bad input."""
 
+import json
 import re
 
 import numpy as np
@@ -49,6 +50,19 @@ def test_fit_then_report(moebius, csv, tmp_path):
     assert (code, errors) == (0, "")
     assert "energy distance" in printed
     assert figure.stat().st_size > 0
+
+
+def test_for_machines(moebius, csv, tmp_path):
+    out = tmp_path / "prior.safetensors"
+    code, printed, _ = moebius(*FIT, "mlp:2-3-1", "--data", csv, "--out", out, "--json")
+    found = json.loads(printed)
+    assert (code, found["prior"], found["net"]) == (0, str(out), [2, 3, 1])
+    assert found["held_out_after"] <= found["held_out_before"]
+    code, printed, _ = moebius(*REPORT, out, "--data", csv, "--json")
+    found = json.loads(printed)
+    assert (code, found["prior"], found["figure"]) == (0, str(out), None)
+    rows = {row["quantity"]: row for row in found["quantities"]}
+    assert rows["energy distance"]["prior"] > rows["energy distance"]["target"]
 
 
 def test_a_file_says_what_it_was_fitted_to(moebius, csv, tmp_path):

@@ -3,12 +3,16 @@
 import base64
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+import paper_figures
+from experiments import UserError
 from experiments.claims import Record
 from experiments.rows import tabulate
 from experiments.store import Store
@@ -21,9 +25,12 @@ from paper_figures import (
     claims_simulation,
     claims_two_point,
     report,
+    report_captions,
     report_claims,
+    report_otherwise,
     report_studies,
 )
+from paper_figures.report_page import render_page
 from paper_figures.style import save
 from theory.claims import Check, Claim, Finding, Outcome
 
@@ -98,11 +105,12 @@ MODULES = {
 
 
 class Reader(HTMLParser):
-    """Open tags, to see that they close, and every address that the page would fetch."""
+    """Open tags, to see that they close; headings; every address that the page would fetch."""
 
     def __init__(self):
         super().__init__()
-        self.open, self.fetched, self.ids, self.links = [], [], set(), set()
+        self.open, self.fetched, self.links = [], [], set()
+        self.ids, self.headings, self.unnamed = [], [], []
 
     def handle_starttag(self, tag, attrs):
         attrs = dict(attrs)
@@ -112,7 +120,13 @@ class Reader(HTMLParser):
         if attrs.get("href", "").startswith("#"):
             self.links.add(attrs["href"][1:])
         if "id" in attrs:
-            self.ids.add(attrs["id"])
+            self.ids.append(attrs["id"])
+        if re.fullmatch("h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+        if (tag == "img" and not attrs.get("alt")) or (
+            "tabindex" in attrs and not attrs.get("aria-label")
+        ):
+            self.unnamed.append(tag)
         if tag not in ("meta", "img", "link", "br"):
             self.open.append(tag)
 
@@ -163,7 +177,7 @@ def test_page_is_whole_and_needs_nothing_else(page):
     assert reader.open == []
     assert len(reader.fetched) == len(NUMBERS)
     assert all(address.startswith("data:image/svg+xml;base64,") for address in reader.fetched)
-    assert reader.links <= reader.ids
+    assert reader.links <= set(reader.ids)
     assert not re.search(r"url\(|@import|<script", text)
     for address in reader.fetched:
         assert b"</svg>" in base64.b64decode(address.split(",")[1])
@@ -174,11 +188,106 @@ def test_page_is_whole_and_needs_nothing_else(page):
 def test_page_reads_without_colour_and_escapes(page):
     _, text = page
     assert "Slopes &lt;b1&gt; &amp; more." in text
-    for words in ("✓ consistent", "✗ inconsistent", "? inconclusive"):
-        assert words in text
+    for symbol, word in (("✓", "consistent"), ("✗", "inconsistent"), ("?", "inconclusive")):
+        assert f'<span aria-hidden="true">{symbol}</span> {word}' in text
     for words in ("abc", "9 cells", "torch 2", "topk-exact quick"):
         assert words in " ".join(text.split())
     assert 'name="viewport"' in text
+
+
+def test_page_can_be_heard(page):
+    """Headings descend one level at a time, ids are unique, images and scrolled regions named."""
+    reader = Reader()
+    reader.feed(page[1])
+    levels = reader.headings
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(b <= a + 1 for a, b in pairwise(levels))
+    assert len(reader.ids) == len(set(reader.ids))
+    assert reader.unnamed == []
+    assert re.search(r'<html lang="en">.*<nav aria-label.*<main>', page[1], re.DOTALL)
+    sections = re.findall(r'<section id="(\w+)"', page[1])
+    assert sections == ["verdicts", "otherwise", "studies", "claims"]
+
+
+def luminance(colour):
+    """Relative luminance of #rgb or #rrggbb, by WCAG 2.1."""
+    digits = colour.lstrip("#")
+    digits = "".join(2 * d for d in digits) if len(digits) == 3 else digits
+    parts = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+
+def contrast(one, other):
+    a, b = sorted((luminance(one), luminance(other)))
+    return (b + 0.05) / (a + 0.05)
+
+
+def test_contrast_of_text(page):
+    """At least 4.5 to 1 on paper and on code, light, dark and printed; light grey is refused."""
+    palettes = re.findall(r":root \{([^}]*)\}", page[1])
+    assert len(palettes) == 3
+    for palette in palettes:
+        colours = dict(re.findall(r"--(\w+): (#\w+)", palette))
+        for name in ("ink", "note", "link", "yes", "no", "open", "none"):
+            for ground in ("paper", "soft"):
+                assert contrast(colours[name], colours[ground]) >= 4.5, (name, ground)
+    assert contrast("#fff", "#000") == pytest.approx(21)
+    assert contrast("#999", "#fff") < 4.5
+
+
+def found_as(standing, verdict):
+    claim, records = made()
+    object.__setattr__(claim, "standing", standing)
+    finding = records[0].finding
+    changed = Finding(finding.route, "so?", verdict, "Because <so>.", finding.numbers, 1.0)
+    return [(claim, [Record(changed, {}, "2026-01-01", {})])]
+
+
+@pytest.mark.parametrize(
+    ("standing", "verdict", "expected"),
+    [
+        ("published", "inconsistent", ["against-published"]),
+        ("derived", "inconsistent", ["against-ours"]),
+        ("hypothesis", "inconsistent", ["against-ours"]),
+        ("hypothesis", "consistent", ["supposed"]),
+        ("derived", "consistent", ["derived"]),
+        ("published", "inconclusive", ["inconclusive"]),
+        ("derived", "inconclusive", ["inconclusive"]),
+        ("published", "consistent", []),  # as the paper says: not otherwise
+        ("derived", "not run", []),
+    ],
+)
+def test_what_was_found_otherwise_follows_from_standing_and_verdict(standing, verdict, expected):
+    section = report_otherwise.otherwise_section(found_as(standing, verdict))
+    assert [group.name for group in section.content["groups"]] == expected
+    assert [name for name, _ in section.entries] == expected
+    text = render_page([section])
+    assert ("Because &lt;so&gt;." in text) == bool(expected)
+    assert ("Nothing yet" in text) == (not expected)
+
+
+def test_every_figure_of_a_study_has_a_caption():
+    """As the sources name figures; a caption that no source has would show here too."""
+    folder = Path(paper_figures.__file__).parent
+    named = {
+        kind: set(
+            re.findall(r'(?:\{profile\}-|keep\(.*, ")([a-z]+)', source.read_text(encoding="utf-8"))
+        )
+        for kind, module in paper_figures.RENDERERS.items()
+        for source in [folder / f"{module.rpartition('.')[2]}.py"]
+    }
+    named["functional_prior"] |= {"functions", "classes"}  # a loop names them
+    named["forecast"] |= {"horizon", "gap", "series", "places"}
+    assert named == {kind: set(words) for kind, words in report_captions.CAPTIONS.items()}
+
+
+def test_an_unwritable_folder_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(report_claims, "chosen", lambda name: [])
+    (tmp_path / "report.html").mkdir()
+    with pytest.raises(UserError, match="Is a directory"):
+        report.write_report(tmp_path)
 
 
 def test_stored_studies_are_shown_with_their_figures(tmp_path, monkeypatch):
@@ -202,13 +311,14 @@ def test_stored_studies_are_shown_with_their_figures(tmp_path, monkeypatch):
         return Rendered(files, shown, "All is well.")
 
     monkeypatch.setattr(report_studies, "render", render)
-    monkeypatch.setattr(report, "SECTIONS", (report_studies.studies_section,))
+    monkeypatch.setattr(report_claims, "chosen", lambda name: [])
     page, *files = report.write_report(tmp_path)
     text = page.read_text(encoding="utf-8")
     reader = Reader()
     reader.feed(text)
     assert reader.open == []
-    assert reader.links <= reader.ids
+    assert reader.links <= set(reader.ids)
+    assert reader.unnamed == []
     (picture,) = reader.fetched
     content = base64.b64decode(picture.removeprefix("data:image/png;base64,"))
     assert content == next(path for path in files if path.suffix == ".png").read_bytes()
@@ -216,6 +326,7 @@ def test_stored_studies_are_shown_with_their_figures(tmp_path, monkeypatch):
     cells = sum(len(batch.cells) for batch in study.batches("smoke"))
     for expected in (
         "All is well.",
+        f"Only {len(batch.cells)} of {cells} cells are stored",
         "<td>a &amp; b</td><td>0.95</td>",
         "Not drawn: Too little is &lt;stored&gt;.",
         f"{len(batch.cells)} of {cells} cells, 0 failed, 2 s of worker time",
