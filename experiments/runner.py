@@ -24,7 +24,7 @@ from .kinds import Batch, Kind, get_kind
 from .rows import failed_rows, tabulate
 from .store import Store
 from .study import Study
-from .workers import LocalWorkers, Workers, cluster_workers, use_one_thread
+from .workers import LocalWorkers, WorkerDiedError, Workers, WorkersError, cluster_workers
 
 _DIED = "the worker process died of this batch (out of memory, or a crash in native code)"
 
@@ -127,7 +127,8 @@ def run(
     RunError
         If the kind's preparation fails.
     WorkersError
-        If `n_jobs` is not a number of workers, or the cluster cannot be used.
+        If `n_jobs` is not a number of workers, or the cluster cannot be used or is lost. What was
+        stored remains.
     """
     start = time.monotonic()
     kind = get_kind(study.kind)
@@ -204,7 +205,9 @@ class _Tally:
 
 def _prepare(kind: Kind, study: Study, workers: Workers) -> dict[str, Any]:
     try:
-        (text,) = workers.results([delayed(_prepared_json)(kind, study)])
+        ((_, text),) = workers.results({"preparation": delayed(_prepared_json)(kind, study)})
+    except WorkersError:
+        raise
     except Exception as error:
         raise RunError(f"the preparation of study {study.name!r} failed: {_why(error)}") from error
     return json.loads(text)
@@ -215,45 +218,40 @@ def _tables(
 ) -> Generator[tuple[Batch, pa.Table], None, None]:
     """Yield each batch with its table as they are done.
 
-    When a worker dies (out of memory, a crash in native code), nobody knows of which batch: those
-    that may have been under way are then computed alone, and one whose worker dies again failed.
+    When a worker dies (out of memory, a crash in native code), the batches that it may have died of
+    are computed alone, and one whose worker dies again failed.
     """
     pending = {batch.key: batch for batch in batches}
-    suspects = 0
+    suspects: list[str] = []
     while pending:
-        group = list(pending.values())
-        if suspects:
-            group = group[:1]
-        calls = [delayed(_table)(kind, study, batch) for batch in group]
+        group = suspects[:1] or list(pending)
+        calls = {key: delayed(_table)(kind, study, pending[key]) for key in group}
         try:
             with closing(workers.results(calls)) as results:
                 for key, table in results:
                     yield pending.pop(key), table
-        except workers.deaths:
+        except WorkerDiedError as death:
             if not suspects:
-                suspects = 2 * workers.count
+                suspects = death.suspects
                 continue
-            batch = pending.pop(group[0].key)
+            batch = pending.pop(suspects[0])
             yield batch, tabulate(study, batch, failed_rows(batch, _DIED), 0.0)
-        suspects = max(suspects - 1, 0)
+        suspects = suspects[1:]
 
 
-def _table(kind: Kind, study: Study, batch: Batch) -> tuple[str, pa.Table]:
+def _table(kind: Kind, study: Study, batch: Batch) -> pa.Table:
     """Compute a batch, in a worker process."""
-    use_one_thread()
     start = time.perf_counter()
     try:
         rows = kind.run_batch(study, batch)
-        table = tabulate(study, batch, rows, time.perf_counter() - start)
+        return tabulate(study, batch, rows, time.perf_counter() - start)
     except (Exception, SystemExit) as error:
         rows = failed_rows(batch, _why(error))
-        table = tabulate(study, batch, rows, time.perf_counter() - start)
-    return batch.key, table
+        return tabulate(study, batch, rows, time.perf_counter() - start)
 
 
 def _prepared_json(kind: Kind, study: Study) -> str:
     """Run a kind's preparation, in a worker process."""
-    use_one_thread()
     return json.dumps(kind.prepare(study), allow_nan=False)
 
 

@@ -51,3 +51,24 @@ def test_the_peer_finds_the_same_optimum():
     # EM stops at a relative change of 1e-8: 2e-5 nats an iteration here, a few tens of them short
     assert ours == pytest.approx(peer, abs=5e-3)
     assert ours >= peer - 1e-6
+
+
+def test_a_scaling_run_that_was_broken_off_has_a_picture():
+    """The rows of every moment of a run, from the first one on."""
+    from benchmarks.scaling import ARMS, ScalingRow, picture
+
+    rows = []
+    for form, workers in ARMS:
+        rows.append(
+            ScalingRow("s", form, "", 9 / workers, workers, "", workers, 10, 9.0, 0.1, 1.0)
+        )
+        assert picture(rows).startswith(b"\x89PNG")
+
+
+def test_the_projection_is_bounded_by_the_workers_and_by_the_parent():
+    from benchmarks.scaling import busy_workers, projected
+
+    batch = {"batch_s": 0.7, "parent_s": 0.01}
+    assert projected(1, **batch, batches_a_worker=1e9) == pytest.approx(1)
+    assert projected(8, **batch, batches_a_worker=50) < 8
+    assert projected(10**6, **batch, batches_a_worker=50) == pytest.approx(busy_workers(**batch))

@@ -9,10 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
+from joblib import delayed
 
 from experiments.runner import run
-from experiments.store import Store
-from experiments.workers import WorkersError
+from experiments.store import Store, StoreLockedError
+from experiments.workers import WorkersError, cluster_workers
 
 pytest.importorskip("distributed")
 HERE = Path(__file__).parent
@@ -85,25 +86,78 @@ def whole(study, folder, helpers):
     return helpers.results(Store(folder, study).table())
 
 
+SLOW = {
+    "setting": {"delay": 0.2},
+    "profiles": {"smoke": {"minutes": 0.1, "sizes": [5, 9, 20], "replicates": 12}},
+}
+
+
 @pytest.mark.slow
-def test_a_killed_worker_changes_nothing(cluster, tmp_path, helpers):
-    """One of two workers is killed in mid-run; the rows are those of one machine, bit for bit."""
-    profile = {"minutes": 0.1, "sizes": [5, 9, 20], "replicates": 12}
-    study = helpers.toy_study(setting={"delay": 0.2}, profiles={"smoke": profile})
-    killed = []
+def test_a_killed_worker_changes_nothing(tmp_path, helpers, monkeypatch):
+    """One of two workers is killed while the parent writes, and another joins late; the rows are
+    those of one machine, bit for bit."""
+    study = helpers.toy_study(**SLOW)
+    pids, out, killed = tmp_path / "pids", tmp_path / "out", []
+    pids.mkdir()
+    monkeypatch.setenv("TOY_PIDS", str(pids))
+    cluster = Cluster(tmp_path)
+    write = Store.write
+
+    def kill_and_write(store, table):
+        if not killed and len(list(pids.iterdir())) == 2:
+            cluster.workers[0].kill()
+            cluster.add_worker("--no-nanny")
+            killed.append(len(list(store.path.glob("batches/*"))))
+        write(store, table)
+
+    try:
+        cluster.add_worker("--no-nanny")
+        cluster.add_worker("--no-nanny")
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "write", kill_and_write)
+            summary = run(study, "smoke", out, cluster=cluster.address)
+        assert killed
+        assert killed[0] < 24
+        assert (summary.computed, summary.stored, summary.failed) == (72, 72, 0)
+        assert len(list(pids.iterdir())) == 3  # the late one took part
+        cluster.workers[0].wait(timeout=5)
+        assert [worker.poll() for worker in cluster.workers[1:]] == [None, None]
+    finally:
+        cluster.close()
+    table = helpers.results(Store(out, study).table())
+    assert table.equals(whole(study, tmp_path / "whole", helpers))
+
+
+@pytest.mark.slow
+def test_what_a_dead_worker_had_given_is_not_made_again(cluster, tmp_path):
+    """Of 30 calls 20 are done when one of two workers is killed; at most its own two, and those
+    that were done but not fetched, are made again. Were results kept there, so would ten."""
+    log = tmp_path / "calls"
+    with cluster_workers(cluster.address) as workers:
+        calls = {str(i): delayed(os.system)(f"echo >> {log}; sleep 0.1") for i in range(30)}
+        results = workers.results(calls)
+        names = [next(results)[0] for _ in range(20)]
+        cluster.workers[0].kill()
+        names += [name for name, _ in results]
+    assert sorted(names) == sorted(calls)
+    assert 30 <= len(log.read_text().splitlines()) <= 34
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_goes_away(cluster, tmp_path, helpers, monkeypatch):
+    study, out, seen = helpers.toy_study(**SLOW), tmp_path / "out", []
 
     def kill(now):
-        if now.cells_done >= 18 and not killed:
-            cluster.workers[0].kill()
-            killed.append(now.cells_done)
+        seen.append(now.cells_done)
+        if now.cells_done >= 18:
+            cluster.scheduler.kill()
 
-    out = tmp_path / "out"
-    summary = run(study, "smoke", out, cluster=cluster.address, progress=kill)
-    assert killed
-    assert killed[0] < summary.computed == summary.stored == 72
-    assert summary.failed == 0
-    cluster.workers[0].wait(timeout=5)
-    assert cluster.workers[1].poll() is None
+    with pytest.raises(WorkersError, match=r"tcp://.*was lost; what was computed is stored"):
+        run(study, "smoke", out, cluster=cluster.address, progress=kill)
+    assert 6 * len(Store(out, study).done()) == seen[-1]
+    assert 18 <= seen[-1] < 72
+    summary = run(study, "smoke", out, n_jobs=2)
+    assert (summary.found, summary.stored) == (seen[-1], 72)
     table = helpers.results(Store(out, study).table())
     assert table.equals(whole(study, tmp_path / "whole", helpers))
 
@@ -147,7 +201,8 @@ def test_what_is_no_cluster(tmp_path, study, monkeypatch):
 
 
 @pytest.mark.slow
-def test_workers_that_could_change_results_are_refused(tmp_path, study, monkeypatch):
+def test_workers_that_could_change_results_are_refused(tmp_path, study, helpers, monkeypatch):
+    """At the start, and one that joins in mid-run; a second run on the store is refused as well."""
     cluster = Cluster(tmp_path)
     try:
         with monkeypatch.context() as patience:
@@ -160,6 +215,19 @@ def test_workers_that_could_change_results_are_refused(tmp_path, study, monkeypa
         cluster.workers[0].kill()
         cluster.workers[0].wait()
         cluster.add_worker("--no-nanny")
+        late = helpers.toy_study(**SLOW)
+
+        def join(now):
+            if now.cells_done == 0:
+                with pytest.raises(StoreLockedError, match="another run"):
+                    run(late, "smoke", tmp_path, cluster=cluster.address)
+                cluster.add_worker("--no-nanny", threads=2)
+
+        with pytest.raises(WorkersError, match=r"one thread each .* got 2 in tcp"):
+            run(late, "smoke", tmp_path, cluster=cluster.address, progress=join)
+        assert 0 < len(Store(tmp_path, late).done()) < 24
+        cluster.workers[-1].kill()
+        cluster.workers[-1].wait()
         monkeypatch.setattr("experiments.workers.moebius_version", lambda: "9.9")
         with pytest.raises(WorkersError, match=r"versions, moebius 9.9, .* got moebius 0"):
             run(study, "smoke", tmp_path, cluster=cluster.address)

@@ -1,15 +1,17 @@
 """The runner: the same rows whatever happens, and failures as rows."""
 
 import os
+import platform
+import subprocess
 import sys
 
 import pytest
-from toy_kinds import Toy
+from toy_kinds import TOY, Toy
 
 from experiments import kinds
-from experiments.runner import Progress, RunError, run
+from experiments.runner import Progress, RunError, _tables, run
 from experiments.store import Store, StoreFullError, StoreLockedError, StoreWarning
-from experiments.workers import WorkersError
+from experiments.workers import WorkerDiedError, WorkersError
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +128,59 @@ def test_a_batch_that_kills_its_worker(tmp_path, helpers, reference):
     columns = ["arm", "n", "replicate", "seed", "estimate", "first"]
     good = table.loc[~bad, columns].reset_index(drop=True)
     assert good.equals(reference.loc[reference["n"] != 30, columns].reset_index(drop=True))
+
+
+def test_only_suspects_are_computed_alone(study):
+    """Where it is known of which batch a worker died, no other one has to wait for itself."""
+    batches = study.batches("quick")
+    bad, groups = batches[2].key, []
+
+    class Workers:
+        def results(self, calls):
+            groups.append(list(calls))
+            for name, (function, arguments, _) in calls.items():
+                if name == bad:
+                    raise WorkerDiedError([name])
+                yield name, function(*arguments)
+
+    tables = {batch.key: table for batch, table in _tables(TOY, study, batches, Workers())}
+    keys = [batch.key for batch in batches]
+    assert groups == [keys, [bad], keys[3:]]
+    assert sorted(tables) == sorted(keys)
+    status = {key: set(table["status"].to_pylist()) for key, table in tables.items()}
+    assert status == {key: {"failed" if key == bad else "ok"} for key in keys}
+
+
+FAULTS = """
+import resource, sys, numpy
+from experiments.workers import _keep_memory
+if sys.argv[1] == "keep":
+    _keep_memory()
+numpy.ones(2**20)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(50):
+    numpy.ones(2**20)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has these bounds")
+def test_workers_keep_the_memory_that_they_free():
+    """Under the bound that Dask's nannies set, each of 50 arrays of 2048 pages would fault anew."""
+    faults = {}
+    for how in ("keep", "let go"):
+        faults[how] = int(
+            subprocess.run(
+                [sys.executable, "-c", FAULTS, how],
+                env={**os.environ, "MALLOC_TRIM_THRESHOLD_": "65536"},
+                check=True,
+                capture_output=True,
+                text=True,
+            ).stdout
+        )
+    huge_pages_at_most = 50 * 2048 / 512  # a fault each, where the system hands out 2 MB at once
+    assert faults["let go"] >= huge_pages_at_most
+    assert faults["keep"] < huge_pages_at_most
 
 
 def test_a_torn_file_is_computed_again(tmp_path, study, reference, helpers):
