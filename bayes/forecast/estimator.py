@@ -26,6 +26,7 @@ from sklearn.utils.validation import check_is_fitted
 from kernels.checks import check_choice, check_int, check_real
 
 from .._validation import torch_generator
+from ..storage import understanding
 from .architecture import Architecture
 from .architecture.activation import ACTIVATIONS
 from .calibration import central_levels, check_levels
@@ -390,10 +391,12 @@ class CGLUBNF(BaseEstimator):
         ------
         FileNotFoundError
         StorageError
-            If the file is torn, of another kind or of another version.
+            If the file is torn, changed, of another kind or of another version, or holds no such
+            model.
         """
         model, settings = load_model(path)
-        estimator = cls(**settings)
+        with understanding(path):
+            estimator = cls(**settings)
         estimator.model_ = model
         return estimator
 

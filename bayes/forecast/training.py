@@ -19,8 +19,7 @@ import math
 import os
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -28,7 +27,11 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional
 
-from ..storage import StorageError, group, members, read, write
+from kernels.checks import check_int
+
+from .._validation import check_path
+from ..headers import from_document
+from ..storage import StorageError, check_tensors, group, like, members, read, understanding, write
 from .architecture import N_FOLDS, Inputs, Network
 
 _HELD_OUT_ROWS = 4096
@@ -139,7 +142,7 @@ def train(
     history: list[Progress] = []
     since = 0
     task = {"plan": repr(plan), "targets": zlib.crc32(targets.z.cpu().numpy().tobytes())}
-    if checkpoint is not None and Path(checkpoint).exists():
+    if checkpoint is not None and check_path("checkpoint", checkpoint).exists():
         history, since = _resume(checkpoint, network, optimiser, best, generator, task)
     total = n_epochs * math.ceil(len(targets.z) / plan.batch)
     update = len(history) * (total // n_epochs)
@@ -295,23 +298,42 @@ def _resume(
     task: dict[str, Any],
 ) -> tuple[list[Progress], int]:
     header, tensors = read(path, _KIND, _VERSION)
-    weights = members("network", tensors)
-    shapes = {name: p.shape for name, p in network.named_parameters()}
-    if header["task"] != task or shapes != {k: v.shape for k, v in weights.items()}:
-        raise StorageError(
-            f"{str(path)!r} is a checkpoint of another training: its task was {header['task']}, "
-            f"now {task}. Choose another file, or remove this one; the random_state must be the "
-            "same."
-        )
+    with understanding(path):
+        weights = members("network", tensors)
+        parameters = dict(network.named_parameters())
+        shapes = {name: p.shape for name, p in parameters.items()}
+        if header["task"] != task or shapes != {k: v.shape for k, v in weights.items()}:
+            raise StorageError(
+                f"{str(path)!r} is a checkpoint of another training: its task was "
+                f"{header['task']}, now {task}. Choose another file, or remove this one; the "
+                "random_state must be the same."
+            )
+        trained = [i for i in range(len(parameters)) if f"adam.{i}.step" in tensors]
+        expected = {
+            "generator": generator.get_state(),
+            "score": best.score,
+            **group("network", parameters),
+            **group("best", best.weights),
+        }
+        for i, p in enumerate(parameters.values()):
+            if i in trained:  # the others have had no gradient yet
+                expected |= {f"adam.{i}.exp_avg": p, f"adam.{i}.exp_avg_sq": p}
+                expected[f"adam.{i}.step"] = torch.zeros(())
+        check_tensors(tensors, like(expected), unbounded=("score",))  # -inf to begin with
+        history = [_progress(row) for row in header["history"]]
+        since = check_int("since", header["since"], 0)
     with torch.no_grad():
-        for name, p in network.named_parameters():
+        for name, p in parameters.items():
             p.copy_(weights[name])
-            best.weights[name].copy_(members("best", tensors)[name])
+            best.weights[name].copy_(tensors[f"best.{name}"])
     best.score = tensors["score"].to(best.score)
     generator.set_state(tensors["generator"])
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in members("adam", tensors).items():
-        number, key = name.split(".")
-        state.setdefault(int(number), {})[key] = value
+    names = ("step", "exp_avg", "exp_avg_sq")
+    state = {i: {name: tensors[f"adam.{i}.{name}"] for name in names} for i in trained}
     optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
-    return [Progress(*row) for row in header["history"]], header["since"]
+    return history, since
+
+
+def _progress(row: list[Any]) -> Progress:
+    names = [field.name for field in fields(Progress)]
+    return from_document(Progress, dict(zip(names, row, strict=True)), missing=("held_out",))

@@ -7,10 +7,14 @@ from itertools import pairwise
 
 from torch import nn
 
-from kernels.checks import check_int
+from kernels.checks import check_choice, check_int
 
-from .activations import Activation
+from .._validation import check_sequence, check_size
+from .activations import ACTIVATIONS, Activation
 from .network import BayesianNetwork
+
+BYTES = 4
+"""Of a weight of a module."""
 
 
 class MLP(BayesianNetwork):
@@ -43,12 +47,15 @@ class MLP(BayesianNetwork):
         activation: str = "tanh",
         fan_in_scaling: bool = True,
     ) -> None:
-        widths = [check_int("n_inputs", n_inputs, 1)]
-        widths += [check_int("hidden", width, 1) for width in hidden]
+        check_choice("activation", activation, tuple(ACTIVATIONS))
+        widths = [check_size("n_inputs", n_inputs, 1, BYTES)]
+        for width in check_sequence("hidden", hidden, "int, a width a layer"):
+            widths.append(check_size("hidden", width, 1, BYTES * widths[-1]))
+        n_outputs = check_size("n_outputs", n_outputs, 1, BYTES * widths[-1])
         layers: list[nn.Module] = []
         for before, after in pairwise(widths):
             layers += [nn.Linear(before, after), Activation(activation)]
-        layers.append(nn.Linear(widths[-1], check_int("n_outputs", n_outputs, 1)))
+        layers.append(nn.Linear(widths[-1], n_outputs))
         super().__init__(nn.Sequential(*layers), fan_in_scaling=fan_in_scaling)
 
 
@@ -84,11 +91,18 @@ class ConvNet(BayesianNetwork):
         activation: str = "relu",
         fan_in_scaling: bool = True,
     ) -> None:
-        before, height, width = (check_int("image_shape", n, 1) for n in image_shape)
+        check_choice("activation", activation, tuple(ACTIVATIONS))
+        sides = check_sequence("image_shape", image_shape, "int, (C, H, W)")
+        if len(sides) != 3:
+            raise ValueError(f"The 'image_shape' parameter must be (C, H, W); got {image_shape!r}.")
+        before, height, width = (check_size("image_shape", n, 1, BYTES) for n in sides)
+        check_int("n_outputs", n_outputs, 1)
+        channels = check_sequence("channels", channels, "int, one a convolution")
         layers: list[nn.Module] = [nn.Unflatten(1, (before, height, width))]
         for after in channels:
+            after = check_size("channels", after, 1, 9 * BYTES * before)
             layers += [
-                nn.Conv2d(before, check_int("channels", after, 1), 3, padding=1),
+                nn.Conv2d(before, after, 3, padding=1),
                 Activation(activation),
                 nn.AvgPool2d(2),
             ]
@@ -98,5 +112,7 @@ class ConvNet(BayesianNetwork):
                 f"The 'channels' parameter must halve the image at most until it is one pixel; "
                 f"got {len(channels)} convolutions for an image of {image_shape}."
             )
-        layers += [nn.Flatten(), nn.Linear(before * height * width, n_outputs)]
+        n_features = before * height * width
+        check_size("n_outputs", n_outputs, 1, BYTES * n_features)
+        layers += [nn.Flatten(), nn.Linear(n_features, n_outputs)]
         super().__init__(nn.Sequential(*layers), fan_in_scaling=fan_in_scaling)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .._validation import check_bool, check_instance, check_weights
 from .layers import Block, Convolution, Dense, Elementwise, Rowwise, ToImage, ToVector
 from .tracing import trace
 
@@ -61,7 +62,7 @@ class BayesianNetwork:
             raise ValueError(f"The 'module' parameter must be a torch.nn.Module; got {module!r}.")
         alone = type(module).__module__.startswith("torch.nn.modules.linear")
         self.module = nn.Sequential(module) if alone else module
-        self.fan_in_scaling = fan_in_scaling
+        self.fan_in_scaling = check_bool("fan_in_scaling", fan_in_scaling)
         self._program = trace(self.module, fan_in_scaling)
         self.blocks: tuple[Block, ...] = self._program.blocks
         self.n_weights = self.blocks[-1].stop
@@ -94,6 +95,8 @@ class BayesianNetwork:
         ValueError
             If shapes disagree.
         """
+        check_instance("weights", weights, Tensor, f"a tensor (S, {self.n_weights})")
+        check_instance("X", X, Tensor, "a tensor (N, D)")
         single = weights.ndim == 1
         draws = weights.unsqueeze(0) if single else weights
         self._check(draws, X)
@@ -133,12 +136,18 @@ class BayesianNetwork:
 
     def unflatten(self, weights: Tensor) -> dict[str, Tensor]:
         """Parameters by name, ``(..., *shape)``, of flat weights (..., P)."""
-        parts = weights.split(self._sizes, dim=-1)
+        parts = check_weights("weights", weights, self.n_weights).split(self._sizes, dim=-1)
         return {b.name: p.unflatten(-1, b.shape) for b, p in zip(self.blocks, parts, strict=True)}
 
     def flatten(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """Flat weights (..., P) of parameters by name, the inverse of `unflatten`."""
-        parts = [parameters[b.name] for b in self.blocks]
+        check_instance("parameters", parameters, Mapping, "a dict of tensors by name")
+        names = [b.name for b in self.blocks]
+        if not set(names) <= set(parameters):
+            raise ValueError(
+                f"The 'parameters' parameter must have {names}; got {sorted(parameters)}."
+            )
+        parts = [parameters[name] for name in names]
         return torch.cat(
             [p.flatten(p.ndim - len(b.shape)) for b, p in zip(self.blocks, parts, strict=True)], -1
         )
@@ -163,7 +172,7 @@ class BayesianNetwork:
             )
         row = "D" if self.input_ndim == 1 else "C, H, W"
         own = X.ndim == self.input_ndim + 2
-        fits = self.n_inputs is None or X.shape[-1] == self.n_inputs
+        fits = self.n_inputs is None or (X.ndim > 0 and X.shape[-1] == self.n_inputs)
         if not (own or X.ndim == self.input_ndim + 1) or not fits:
             row = row if self.n_inputs is None else f"{self.n_inputs}"
             raise ValueError(

@@ -15,9 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from kernels.checks import check_int
-
-from .._validation import torch_generator
+from .._validation import as_inputs, check_size, check_weights, torch_generator
 from ..networks import BayesianNetwork, as_network
 
 if TYPE_CHECKING:
@@ -75,7 +73,8 @@ class Prior(nn.Module, ABC):
         random_state : int, torch.Generator, numpy Generator or None
         """
         with torch.no_grad():
-            return self.rsample(check_int("n", n, 1), torch_generator(random_state))
+            n = check_size("n", n, 1, 8 * self.net.n_weights)
+            return self.rsample(n, torch_generator(random_state))
 
     def sample_functions(self, X: Tensor, n: int, random_state: Any = None) -> Tensor:
         """n functions drawn from the prior, at the rows of X.
@@ -92,8 +91,10 @@ class Prior(nn.Module, ABC):
         Tensor
             (n, N, n_outputs), without gradient.
         """
+        X = as_inputs("X", X, min_rows=1)
+        n = check_size("n", n, 1, 8 * len(X) * self.net.n_outputs)
         generator, at_once = torch_generator(random_state), self._at_once(X)
-        sizes = [min(at_once, n - start) for start in range(0, check_int("n", n, 1), at_once)]
+        sizes = [min(at_once, n - start) for start in range(0, n, at_once)]
         return torch.cat([self.net(self.sample(size, generator), X) for size in sizes])
 
     def rsample_functions(self, X: Tensor, n: int, random_state: Any = None) -> Tensor:
@@ -118,6 +119,10 @@ class Prior(nn.Module, ABC):
         from .storage import save_prior
 
         return save_prior(self, path)
+
+    def _weights(self, weights: Tensor) -> Tensor:
+        """Weights (..., P) as `log_prob` takes them."""
+        return check_weights("weights", weights, self.net.n_weights)
 
     def _at_once(self, X: Tensor) -> int:
         """Functions at the rows of X that are evaluated together."""

@@ -23,9 +23,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from kernels.checks import check_int
-
-from .._validation import torch_generator
+from .._validation import check_instance, check_size, torch_generator
 from ..networks import BayesianNetwork
 from .base import Prior
 from .gaussian import GaussianPrior, standard_normal
@@ -68,9 +66,17 @@ class FlowPrior(Prior):
         random_state: Any = 0,
     ) -> None:
         super().__init__(net)
-        self.n_couplings = check_int("n_couplings", n_couplings, 1)
-        self.width = check_int("width", width, 1)
-        start = torch.zeros(self.net.n_weights).double() if base is None else base.scale.log()
+        n_bytes = 8 * self.net.n_weights  # of a unit of s and t
+        self.n_couplings = check_size("n_couplings", n_couplings, 1, n_bytes)
+        self.width = check_size("width", width, 1, n_bytes * self.n_couplings)
+        start = torch.zeros(self.net.n_weights).double()
+        if base is not None:
+            start = check_instance("base", base, GaussianPrior, "a GaussianPrior").scale.log()
+            if len(start) != self.net.n_weights:
+                raise ValueError(
+                    f"The 'base' parameter must be over {self.net.n_weights} weights; "
+                    f"got one over {len(start)}."
+                )
         self.log_scale = nn.Parameter(start.detach().clone())
         generator = torch_generator(random_state)
         blocks = self.net.blocks
@@ -97,7 +103,7 @@ class FlowPrior(Prior):
         return self.log_scale.exp()
 
     def log_prob(self, weights: Tensor) -> Tensor:
-        scaled = (weights / self.log_scale.exp()).split(self._sizes, -1)
+        scaled = (self._weights(weights) / self.log_scale.exp()).split(self._sizes, -1)
         total = -self.log_scale.sum() - 0.5 * weights.shape[-1] * math.log(2 * math.pi)
         for layer, part in zip(cast("list[LayerFlow]", list(self.layers)), scaled, strict=True):
             z, log_stretch = layer.inverse(part)

@@ -99,7 +99,7 @@ class GaussianPrior(Prior):
 
     def log_prob(self, weights: Tensor) -> Tensor:
         scale = self.scale
-        z = weights / scale
+        z = self._weights(weights) / scale
         constant = scale.log().sum() + 0.5 * len(scale) * math.log(2 * math.pi)
         return -0.5 * z.square().sum(-1) - constant
 

@@ -149,6 +149,7 @@ class HierarchicalPrior(Prior):
 
     def _half_square(self, weights: Tensor) -> Tensor:
         """|w_g|^2 / 2 of every group, (..., G)."""
+        weights = self._weights(weights)
         zeros = weights.new_zeros(*weights.shape[:-1], len(self.group_names))
         return 0.5 * zeros.index_add(-1, self._group, weights.square())
 

@@ -15,7 +15,13 @@ from torch import Tensor
 
 from kernels.checks import check_int, check_real
 
-from .._validation import as_inputs, torch_generator
+from .._validation import (
+    as_inputs,
+    check_callable,
+    check_sequence,
+    check_size,
+    torch_generator,
+)
 
 
 class MeasurementSet(Protocol):
@@ -41,6 +47,7 @@ class TrainingRows:
         object.__setattr__(self, "X", checked_inputs(self.X))
 
     def sample(self, n: int, random_state: Any = None) -> Tensor:
+        n = check_size("n", n, 1, 8 * self.X.shape[1])
         generator, rows = torch_generator(random_state), len(self.X)
         if n <= rows:
             return self.X[torch.randperm(rows, generator=generator)[:n]]
@@ -67,6 +74,7 @@ class Box:
         check_real("margin", self.margin, low=0.0)
 
     def sample(self, n: int, random_state: Any = None) -> Tensor:
+        n = check_size("n", n, 1, 8 * self.X.shape[1])
         low, high = self.X.amin(0), self.X.amax(0)
         reach = self.margin * (high - low)
         u = torch.rand(n, len(low), generator=torch_generator(random_state), dtype=torch.float64)
@@ -85,8 +93,12 @@ class Density:
 
     draw: Callable[[int, torch.Generator], Tensor]
 
+    def __post_init__(self) -> None:
+        check_callable("draw", self.draw, "draw(n, generator)")
+
     def sample(self, n: int, random_state: Any = None) -> Tensor:
-        return as_inputs("draw", self.draw(n, torch_generator(random_state))).double()
+        drawn = self.draw(check_int("n", n, 1), torch_generator(random_state))
+        return as_inputs("draw", drawn).double()
 
 
 @dataclass(frozen=True)
@@ -112,7 +124,7 @@ class Grid:
     def __post_init__(self) -> None:
         check_real("low", self.low)
         check_real("high", self.high, low=self.low, strict=True)
-        check_int("n_points", self.n_points, 2)
+        check_size("n_points", self.n_points, 2, 8)
 
     @property
     def points(self) -> Tensor:
@@ -120,7 +132,7 @@ class Grid:
         return torch.linspace(self.low, self.high, self.n_points, dtype=torch.float64)[:, None]
 
     def sample(self, n: int, random_state: Any = None) -> Tensor:
-        if n > self.n_points:
+        if check_int("n", n, 1) > self.n_points:
             raise ValueError(
                 f"The grid has {self.n_points} points; got n={n}. Raise its 'n_points'."
             )
@@ -143,7 +155,10 @@ class Mixture:
     shares: Sequence[float]
 
     def __post_init__(self) -> None:
-        shares = [check_real("shares", share, low=0.0, strict=True) for share in self.shares]
+        for part in check_sequence("parts", self.parts, "measurement sets"):
+            check_callable("parts", getattr(part, "sample", None), "sample(n, random_state)")
+        given = check_sequence("shares", self.shares, "float")
+        shares = [check_real("shares", share, low=0.0, strict=True) for share in given]
         if len(shares) != len(self.parts) or abs(sum(shares) - 1) > 1e-9:
             raise ValueError(
                 "The 'shares' parameter must have one share a part, adding up to 1; "
@@ -151,6 +166,7 @@ class Mixture:
             )
 
     def sample(self, n: int, random_state: Any = None) -> Tensor:
+        check_int("n", n, 1)
         generator = torch_generator(random_state)
         ends = [round(n * sum(self.shares[:i])) for i in range(len(self.shares) + 1)]
         sizes = [end - start for start, end in pairwise(ends)]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..networks import BayesianNetwork
+from ..networks import BayesianNetwork, as_network
 from .base import Prior
 
 
@@ -45,7 +45,7 @@ def to_pyro(prior: Prior, net: BayesianNetwork | None = None) -> Callable[[Tenso
     """
     import pyro
 
-    net = prior.net if net is None else net
+    net = prior.net if net is None else as_network(net)
     if net.signature() != prior.net.signature():
         raise ValueError(f"The 'net' parameter must be the prior's, {prior.net}; got {net}.")
     law = _weights_law(prior)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from kernels.checks import check_int
 
-from .._validation import check_memory, torch_generator
+from .._validation import check_callable, check_memory, torch_generator
 from .base import Prior
 from .energy import energy_distance
 from .gaussian_w2 import gaussian_w2
@@ -132,9 +132,12 @@ def report(
     check_int("n_functions", n_functions, 2)
     check_int("n_repeats", n_repeats, 2)
     check_int("n_measurement", n_measurement, 2)
-    link = link or (lambda f: f)
+    if link is None:
+        link = _as_it_is
+    check_callable("link", link, "link(functions)")
     needed = 8 * max(n_measurement**2, n_measurement * n_functions) * 3
     check_memory("n_measurement", n_measurement, needed)
+    check_memory("n_functions", n_functions, 3 * 4 * n_functions**2)  # all distances of draws
     rows: list[dict[str, tuple[float, float]]] = []
     for _ in range(n_repeats):
         X = measurement.sample(n_measurement, generator)
@@ -170,6 +173,10 @@ def class_probabilities(logits: Tensor) -> Tensor:
     tensor([0.5000, 0.5000])
     """
     return logits.softmax(-1)
+
+
+def _as_it_is(f: Tensor) -> Tensor:
+    return f
 
 
 def _bures_w2(f: Tensor, g: Tensor, seed: int) -> float:

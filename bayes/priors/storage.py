@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from kernels.checks import check_int
+
 from ..networks import BayesianNetwork, as_network
-from ..storage import StorageError, read, write
+from ..storage import StorageError, check_tensors, like, read, understanding, write
 
 if TYPE_CHECKING:
     from .base import Prior
@@ -52,7 +54,8 @@ def read_about(path: str | Path) -> dict[str, Any]:
         If the file is not such a file, or is of another version.
     """
     header, _ = read(path, KIND, VERSION)
-    return dict(header.get("about", {}))
+    with understanding(path):
+        return dict(header["about"])
 
 
 def load_prior(path: str | Path, net: BayesianNetwork | nn.Module) -> Prior:
@@ -69,7 +72,8 @@ def load_prior(path: str | Path, net: BayesianNetwork | nn.Module) -> Prior:
     ------
     FileNotFoundError
     StorageError
-        If the file is not such a file, is of another version, or is for another network.
+        If the file is not such a file, is of another version, is for another network, or holds no
+        prior of a known family.
 
     Examples
     --------
@@ -85,16 +89,21 @@ def load_prior(path: str | Path, net: BayesianNetwork | nn.Module) -> Prior:
 
     header, tensors = read(path, KIND, VERSION)
     net = as_network(net)
-    if header["net"] != net.signature():
-        raise StorageError(
-            f"The prior in {str(path)!r} is for a network with the blocks {header['net']}; "
-            f"got {net.signature()}. Make the network it was fitted for."
-        )
-    if header["family"] not in FAMILIES:
-        raise StorageError(
-            f"The prior in {str(path)!r} is of the family {header['family']!r}; "
-            f"known are {sorted(FAMILIES)}."
-        )
-    prior = FAMILIES[header["family"]](net, **header["settings"])
-    prior.load_state_dict(tensors)
+    with understanding(path):
+        if header["net"] != net.signature():
+            raise StorageError(
+                f"The prior in {str(path)!r} is for a network with the blocks {header['net']}; "
+                f"got {net.signature()}. Make the network it was fitted for."
+            )
+        if header["family"] not in FAMILIES:
+            raise StorageError(
+                f"The prior in {str(path)!r} is of the family {header['family']!r}; "
+                f"known are {sorted(FAMILIES)}."
+            )
+        for name, value in header["settings"].items():
+            if isinstance(value, int):  # what a family counts is no more than its parameters
+                check_int(name, value, 1, sum(t.numel() for t in tensors.values()))
+        prior = FAMILIES[header["family"]](net, **header["settings"])
+        check_tensors(tensors, like(prior.state_dict()))
+        prior.load_state_dict(tensors)
     return prior.requires_grad_(False)

@@ -108,5 +108,5 @@ class StudentTPrior(Prior):
         scale, df = self.scale, self.df
         constant = torch.lgamma((df + 1) / 2) - torch.lgamma(df / 2)
         constant = constant - 0.5 * (df * math.pi).log() - scale.log()
-        tails = (df + 1) / 2 * torch.log1p((weights / scale).square() / df)
+        tails = (df + 1) / 2 * torch.log1p((self._weights(weights) / scale).square() / df)
         return (constant - tails).sum(-1)

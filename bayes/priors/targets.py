@@ -20,7 +20,13 @@ from torch import Tensor
 
 from kernels.checks import check_int
 
-from .._validation import torch_generator
+from .._validation import (
+    as_inputs,
+    check_callable,
+    check_instance,
+    check_size,
+    torch_generator,
+)
 
 if TYPE_CHECKING:
     from gpytorch.kernels import Kernel, ScaleKernel
@@ -71,14 +77,17 @@ class CallableTarget(FunctionTarget):
     def __init__(
         self, draw: Callable[[Tensor, int, torch.Generator], Tensor], n_outputs: int = 1
     ) -> None:
-        self.draw, self.n_outputs = draw, n_outputs
+        self.draw = check_callable("draw", draw, "draw(X, n, generator)")
+        self.n_outputs = check_int("n_outputs", n_outputs, 1)
 
     def sample_functions(self, X: Tensor, n: int, random_state: Any = None) -> Tensor:
+        X = as_inputs("X", X)
+        n = check_size("n", n, 1, 8 * len(X) * self.n_outputs)
         f = torch.as_tensor(self.draw(X, n, torch_generator(random_state))).double()
         f = f.unsqueeze(-1) if f.ndim == 2 else f
         if f.shape != (n, len(X), self.n_outputs) or not bool(torch.isfinite(f).all()):
             raise ValueError(
-                f"The 'target' callable must return finite functions of shape "
+                f"The 'target' callable must return finite functions of shape (n, N, n_outputs) = "
                 f"({n}, {len(X)}, {self.n_outputs}); got shape {tuple(f.shape)}"
                 f"{'' if bool(torch.isfinite(f).all()) else ' with NaN or infinity'}."
             )
@@ -112,8 +121,12 @@ class GaussianProcessTarget(FunctionTarget):
     """
 
     def __init__(self, kernel: Kernel, mean: Mean | None = None, n_outputs: int = 1) -> None:
-        from gpytorch.means import ZeroMean
+        from gpytorch.kernels import Kernel
+        from gpytorch.means import Mean, ZeroMean
 
+        check_instance("kernel", kernel, Kernel, "a gpytorch kernel")
+        if mean is not None:
+            check_instance("mean", mean, Mean, "a gpytorch mean or None")
         self.kernel = copy.deepcopy(kernel).double()
         self.mean = copy.deepcopy(ZeroMean() if mean is None else mean).double()
         self.n_outputs = check_int("n_outputs", n_outputs, 1)
@@ -122,7 +135,8 @@ class GaussianProcessTarget(FunctionTarget):
     def laws(self, X: Tensor, n: int, random_state: Any = None) -> tuple[Tensor, Tensor]:
         """Means (n, N) and covariances (n, N, N) for n draws of the hyperparameters; n is 1 if
         they are fixed."""
-        X = X.detach().double()
+        X = as_inputs("X", X).detach().double()
+        check_int("n", n, 1)
         _check_features(self.kernel, X.shape[-1])
         n, generator = n if self.is_mixture else 1, torch_generator(random_state)
         with torch.no_grad():
@@ -133,7 +147,9 @@ class GaussianProcessTarget(FunctionTarget):
 
     def moments(self, X: Tensor, n: int, random_state: Any = None) -> tuple[Tensor, Tensor]:
         """Mean and covariance averaged over n draws of the hyperparameters."""
-        n, generator = n if self.is_mixture else 1, torch_generator(random_state)
+        X = as_inputs("X", X)
+        n = check_int("n", n, 1) if self.is_mixture else 1
+        generator = torch_generator(random_state)
         mean = torch.zeros(len(X), dtype=torch.float64)
         covariance = torch.zeros(len(X), len(X), dtype=torch.float64)
         for size in _batches(n, len(X)):
@@ -145,6 +161,8 @@ class GaussianProcessTarget(FunctionTarget):
         return mean.expand(shape[:2]), covariance.expand(shape)
 
     def sample_functions(self, X: Tensor, n: int, random_state: Any = None) -> Tensor:
+        X = as_inputs("X", X)
+        n = check_size("n", n, 1, 16 * len(X) * self.n_outputs)
         generator, count = torch_generator(random_state), n * self.n_outputs
         parts = []
         for size in _batches(count, len(X)) if self.is_mixture else [count]:

@@ -25,6 +25,7 @@ from torch import Tensor
 from kernels import sgmcmc
 from kernels.checks import check_real
 
+from .._validation import check_instance
 from .base import Controls, Info, OnBatch, Sampler, at
 
 
@@ -58,7 +59,9 @@ class BAOAB(Sampler):
         super().__post_init__()
         check_real("friction", self.friction, low=0, strict=True)
         if self.scale is not None:
-            check_real("scale", self.scale.min().item(), low=0, strict=True)
+            check_instance("scale", self.scale, Tensor, "a tensor (P,) or None")
+            for value in self.scale.flatten().tolist():
+                check_real("scale", value, low=0, strict=True)
 
     def init(self, position: Tensor, noise: Tensor) -> BAOABState:
         return BAOABState(position, at(self.temperature, 0) ** 0.5 * noise)

@@ -92,7 +92,10 @@ class Sampler(ABC):
     adapts: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if not callable(self.step_size) and not isinstance(self.step_size, Tensor):
+        if isinstance(self.step_size, Tensor):
+            for value in self.step_size.flatten().tolist():
+                check_real("step_size", value, low=0, strict=True)
+        elif not callable(self.step_size):
             check_real("step_size", self.step_size, low=0, strict=True)
         if not callable(self.temperature):
             check_real("temperature", self.temperature, low=0)

@@ -25,6 +25,7 @@ from torch import Tensor
 from kernels.checks import check_int
 from kernels.sgmcmc import can_compile
 
+from .._validation import check_bool, check_callable, check_instance, check_path, check_size
 from ..storage import StorageError
 from .base import Potential, at
 from .checkpoint import read_checkpoint, write_checkpoint
@@ -137,7 +138,12 @@ def run(
     SamplingWarning
         If chains diverge or the sampler reports a fault.
     """
-    check_int("n_draws", n_draws, 1)
+    check_instance("sampler", sampler, AnySampler, "a Sampler")
+    check_bool("compile", compile)
+    if callback is not None:
+        check_callable("callback", callback, "of a Progress")
+    n_bytes = position.numel() * position.element_size()  # of a draw
+    check_size("n_draws", n_draws, 1, n_bytes if stream_to is None else 8)
     check_int("burn_in", burn_in, 0)
     check_int("thin", thin, 1)
     if batch_size is not None:
@@ -185,8 +191,10 @@ def run(
         "gibbs_every": gibbs_every,
     }
     on_disk = 0, 0
-    if checkpoint is not None and os.path.exists(checkpoint):
-        saved_run = read_checkpoint(checkpoint, fingerprint)
+    if checkpoint is not None and check_path("checkpoint", checkpoint).exists():
+        saved_run = read_checkpoint(
+            checkpoint, fingerprint, loop.checkpoint(), in_memory=folder is None
+        )
         loop.restore(saved_run, checkpoint)
         on_disk = saved_run.step, saved_run.n_draws
     advance: Callable[..., Any] = functools.partial(take_steps, sampler, potential)

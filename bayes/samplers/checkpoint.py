@@ -10,8 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..storage import StorageError, group, members, read, write
-from .draws import Divergence
+from kernels.checks import check_int, check_real
+
+from ..storage import (
+    StorageError,
+    check_tensors,
+    group,
+    like,
+    members,
+    read,
+    understanding,
+    write,
+)
+from .draws import Divergence, divergences_of
 
 KIND, VERSION = "checkpoint of chains", 3
 
@@ -59,15 +70,6 @@ def write_checkpoint(
     StorageError
         If the file cannot be written; the one that was there is intact.
     """
-    tensors = {
-        "streams": checkpoint.streams,
-        "draws": checkpoint.draws,
-        "potential": checkpoint.potential,
-        "at_start": checkpoint.at_start,
-        "at_position": checkpoint.at_position,
-        **group("state", checkpoint.state),
-        **group("moments", checkpoint.moments),
-    }
     header = {
         "run": fingerprint,
         "step": checkpoint.step,
@@ -76,37 +78,81 @@ def write_checkpoint(
         "n_draws": checkpoint.n_draws,
         "chunks": checkpoint.chunks,
     }
-    write(path, KIND, VERSION, header, tensors)
+    write(path, KIND, VERSION, header, _tensors(checkpoint))
 
 
-def read_checkpoint(path: str | os.PathLike[str], fingerprint: dict[str, Any]) -> Checkpoint:
+def read_checkpoint(
+    path: str | os.PathLike[str],
+    fingerprint: dict[str, Any],
+    fresh: Checkpoint,
+    *,
+    in_memory: bool,
+) -> Checkpoint:
     """Read the checkpoint of a run.
+
+    Parameters
+    ----------
+    path : path
+    fingerprint : dict
+        What the run is, in JSON's types.
+    fresh : Checkpoint
+        Of the same run before its first block: what names, dtypes and shapes there are.
+    in_memory : bool
+        Whether the draws are in the checkpoint itself, or else in the folder around it.
 
     Raises
     ------
     StorageError
-        If the file is torn, of another format, or of a run with another fingerprint; the message
-        names what differs.
+        If the file is torn, changed, of another format, or of a run with another fingerprint; the
+        message names what differs.
     """
     header, tensors = read(path, KIND, VERSION)
-    differ = [key for key, value in fingerprint.items() if header["run"].get(key) != value]
-    if differ:
-        pairs = "; ".join(
-            f"{k} was {header['run'].get(k)!r}, now {fingerprint[k]!r}" for k in differ
+    with understanding(path):
+        differ = [key for key, value in fingerprint.items() if header["run"].get(key) != value]
+        if differ:
+            pairs = "; ".join(
+                f"{k} was {header['run'].get(k)!r}, now {fingerprint[k]!r}" for k in differ
+            )
+            raise StorageError(f"{path} is a checkpoint of another run: {pairs}.")
+        chunks = chunk_sizes(header)
+        n_chains, n_seen = tensors["potential"].shape
+        if sum(chunks) != (0 if in_memory else n_seen):
+            raise ValueError(f"The chunks must have the {n_seen} draws seen; got {chunks}.")
+        expected = like(_tensors(fresh))
+        dtype, (_, _, width) = expected["draws"]
+        expected["draws"] = dtype, (n_chains, n_seen if in_memory else 0, width)
+        expected["potential"] = dtype, (len(fresh.at_start), n_seen)
+        moments = tuple(name for name in expected if name.startswith("moments."))
+        stopped = ("draws", "potential", "at_start", "at_position")  # chains leave NaN in them
+        check_tensors(tensors, expected, unbounded=(*stopped, *moments))
+        return Checkpoint(
+            members("state", tensors),
+            tensors["streams"],
+            tensors["draws"],
+            tensors["potential"],
+            members("moments", tensors),
+            tensors["at_start"],
+            tensors["at_position"],
+            check_int("step", header["step"], 0),
+            check_real("seconds", header["seconds"], low=0),
+            divergences_of(header, n_chains),
+            check_int("n_draws", header["n_draws"], 0, n_seen),
+            chunks,
         )
-        raise StorageError(f"{path} is a checkpoint of another run: {pairs}.")
 
-    return Checkpoint(
-        members("state", tensors),
-        tensors["streams"],
-        tensors["draws"],
-        tensors["potential"],
-        members("moments", tensors),
-        tensors["at_start"],
-        tensors["at_position"],
-        header["step"],
-        header["seconds"],
-        tuple(Divergence(**d) for d in header["divergences"]),
-        header["n_draws"],
-        header["chunks"],
-    )
+
+def chunk_sizes(header: dict[str, Any]) -> list[int]:
+    """Sizes of the chunks in a folder of draws, by the header of its state."""
+    return [check_int("chunks", size, 1) for size in header["chunks"]]
+
+
+def _tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    return {
+        "streams": checkpoint.streams,
+        "draws": checkpoint.draws,
+        "potential": checkpoint.potential,
+        "at_start": checkpoint.at_start,
+        "at_position": checkpoint.at_position,
+        **group("state", checkpoint.state),
+        **group("moments", checkpoint.moments),
+    }

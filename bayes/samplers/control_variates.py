@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from .._validation import check_callable, check_instance
 from .base import Potential
 
 
@@ -44,6 +45,8 @@ class ControlVariate:
     """
 
     def __init__(self, potential: Potential, anchor: Tensor) -> None:
+        check_callable("potential", potential, "potential(position, batch)")
+        check_instance("anchor", anchor, Tensor, "a tensor (P,)")
         if anchor.ndim != 1:
             raise ValueError(
                 f"The 'anchor' parameter must have shape (P,); got shape {tuple(anchor.shape)}."

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from kernels.checks import check_int, check_real
 
+from .._validation import check_instance
 from .base import Controls, Info, OnBatch, Sampler, State
 from .schedules import CosineCycles
 
@@ -52,6 +53,7 @@ class Cyclical:
     _steps: CosineCycles = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        check_instance("sampler", self.sampler, Sampler, "a Sampler")
         check_int("cycle_length", self.cycle_length, 2)
         check_real("exploration", self.exploration, low=0, high=1 - 1 / self.cycle_length)
         step_size = check_real("step_size", self.sampler.step_size, low=0, strict=True)

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels.checks import check_int
-
+from .._validation import check_bool, check_callable, check_size
 from .chains import Progress, run
 from .cyclical import AnySampler
 from .draws import ChainDraws
@@ -85,6 +84,8 @@ def sample_density(
     >>> run.draws.shape, bool((run.mean() - 3).abs().max() < 5 * run.mean_error().max())
     (torch.Size([4, 500, 2]), True)
     """
+    check_callable("log_density", log_density, "of a tensor (P,)")
+    check_bool("batched", batched)
     position = _starts(init, n_chains)
     potential = potential_of(log_density, batched=batched)
     _check_start(potential(position, None), position)
@@ -110,8 +111,10 @@ def _starts(init: Any, n_chains: int | None) -> Tensor:
         raise ValueError(
             f"The 'init' parameter must be a floating-point tensor (C, P) or (P,); got {got}."
         )
+    if not init.numel():
+        raise ValueError(f"The 'init' parameter must have a number; got {tuple(init.shape)}.")
     if n_chains is not None:
-        check_int("n_chains", n_chains, 1)
+        check_size("n_chains", n_chains, 1, 8 * init.shape[-1])
     if init.ndim == 1:
         return init.detach().expand(n_chains or 1, -1).clone()
     if n_chains is not None and len(init) != n_chains:

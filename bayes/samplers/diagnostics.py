@@ -26,6 +26,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kernels.checks import check_choice
+
+from .._validation import check_instance
 from .draws import ChainDraws
 
 RHAT_LIMIT = 1.05
@@ -72,6 +75,7 @@ def rhat(draws: Tensor) -> Tensor:
 
 def ess(draws: Tensor, method: Literal["bulk", "mean", "tail"] = "bulk") -> Tensor:
     """Effective sample size of draws (C, S, P), (P,); NaN below `MIN_DRAWS` draws."""
+    check_choice("method", method, ("bulk", "mean", "tail"))
     return _by_parameter("ess", draws, method=method)
 
 
@@ -195,6 +199,11 @@ def _mean_and_error(values: Tensor) -> tuple[float, float]:
 def _by_parameter(statistic: str, draws: Tensor, **options: Any) -> Tensor:
     from arviz_stats.base import array_stats
 
+    check_instance("draws", draws, Tensor, "a tensor (C, S, P)")
+    if draws.ndim != 3 or not len(draws) or draws.is_complex():
+        raise ValueError(
+            f"The 'draws' parameter must be real numbers (C, S, P); got shape {tuple(draws.shape)}."
+        )
     if draws.shape[1] < MIN_DRAWS:
         return torch.full(draws.shape[2:], torch.nan, dtype=torch.float64)
     values = draws.detach().cpu().double().numpy()

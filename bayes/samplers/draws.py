@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..storage import members
+from kernels.checks import check_int, check_real
+
+from ..headers import from_document
+from ..storage import check_tensors, like, members
 from .cyclical import AnySampler
 
 if TYPE_CHECKING:
@@ -206,20 +209,61 @@ class ChainDraws:
     def from_document(
         cls, document: Mapping[str, Any], tensors: Mapping[str, Tensor], sampler: AnySampler
     ) -> ChainDraws:
-        """Draws from a `document` and the tensors beside it."""
-        return cls(
-            draws=tensors["draws"],
-            potential=tensors["potential"],
-            moments=Moments.from_tensors(members("moments", tensors)),
-            sampler=sampler,
-            temperature=document["temperature"],
-            divergences=tuple(Divergence(**d) for d in document["divergences"]),
-            faults=tuple(document["faults"]),
-            names={k: slice(*v) for k, v in document["names"].items()},
-            **{name: document[name] for name in _NUMBERS},
+        """Draws from a `document` and the tensors beside it.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If they are not those of a run.
+        """
+        draws, moments = tensors["draws"], members("moments", tensors)
+        n_chains, n_draws, width = draws.shape
+        n_parameters = moments["position"].shape[1]
+        check_int("n_parameters", n_parameters, 1, width)
+        check_tensors(
+            {"draws": draws, "potential": tensors["potential"], **moments},
+            {
+                "draws": (draws.dtype, (n_chains, n_draws, width)),
+                "potential": (draws.dtype, (n_chains, n_draws)),
+                **like(Moments.zeros(n_chains, n_parameters).as_tensors()),
+            },
+            unbounded=("draws", "potential", *moments),  # NaN from where a chain was stopped
         )
+        temperature = document["temperature"]
+        if temperature is not None:
+            check_real("temperature", temperature, low=0)
+        run = cls(
+            draws=draws,
+            potential=tensors["potential"],
+            moments=Moments.from_tensors(moments),
+            sampler=sampler,
+            temperature=temperature,
+            divergences=divergences_of(document, n_chains),
+            faults=tuple(str(fault) for fault in document["faults"]),
+            seed=check_int("seed", document["seed"], 0),
+            burn_in=check_int("burn_in", document["burn_in"], 0),
+            thin=check_int("thin", document["thin"], 1),
+            n_steps=check_int("n_steps", document["n_steps"], 0),
+            seconds=check_real("seconds", document["seconds"], low=0),
+            interrupted=bool(document["interrupted"]),
+            names={
+                name: slice(*(check_int("names", end, 0, width) for end in ends))
+                for name, ends in document["names"].items()
+            },
+        )
+        if not bool(torch.isfinite(draws[run.kept]).all()):
+            raise ValueError("The draws of chains that were not stopped must be finite.")
+        return run
 
     def _some_kept(self) -> list[int]:
         if not self.kept:
             raise ValueError(f"All {len(self.draws)} chains were stopped. {self.divergences[0]}")
         return self.kept
+
+
+def divergences_of(document: Mapping[str, Any], n_chains: int) -> tuple[Divergence, ...]:
+    """The chains that were stopped, by a document that has them."""
+    stopped = tuple(from_document(Divergence, d) for d in document["divergences"])
+    for divergence in stopped:
+        check_int("chain", divergence.chain, 0, n_chains - 1)
+    return stopped

@@ -11,6 +11,9 @@ import math
 import torch
 from torch import Tensor
 
+from kernels.checks import check_int, check_real
+
+from .._validation import check_instance
 from .base import Potential
 from .streams import ChainStreams
 
@@ -49,6 +52,12 @@ def deep_ensemble(
     ValueError
         If the potential is not finite where a member ends.
     """
+    check_instance("position", position, Tensor, "a tensor (C, P)")
+    check_int("n_steps", n_steps, 1)
+    check_real("learning_rate", learning_rate, low=0, strict=True)
+    check_int("n_observations", n_observations, 1)
+    if batch_size is not None:
+        check_int("batch_size", batch_size, 1, n_observations)
     streams = ChainStreams(seed, len(position), position.device)
     first, second = torch.zeros_like(position), torch.zeros_like(position)
     for t in range(n_steps):

@@ -20,7 +20,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..storage import StorageError, read, write
+from kernels.checks import check_int
+
+from .._validation import check_path
+from ..storage import StorageError, check_tensors, read, understanding, write
 from . import checkpoint
 
 KIND, VERSION = "chunk of draws", 1
@@ -42,8 +45,12 @@ class DrawFolder:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        self.path.mkdir(parents=True, exist_ok=True)
+        self.path = check_path("stream_to", path)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            why = error.strerror or error
+            raise StorageError(f"The folder {str(path)!r} cannot be made: {why}.") from error
         self.sizes: list[int] = []
         self._waiting: list[Tensor] = []
 
@@ -78,14 +85,17 @@ class DrawFolder:
     def chunks(self, n_draws: int) -> Iterator[Tensor]:
         """The first ``n_draws`` draws, (C, n, P) at a time."""
         first = 0
+        shape: tuple[int, int] | None = None
         for size in self.sizes:
             path = self._chunk(first)
-            draws = read(path, KIND, VERSION)[1]["draws"]
-            if draws.shape[1] != size:
-                raise StorageError(
-                    f"{str(path)!r} must hold {size} draws a chain; got {draws.shape[1]}. It was "
-                    f"changed after it was written."
-                )
+            tensors = read(path, KIND, VERSION)[1]
+            with understanding(path):
+                draws = tensors["draws"]
+                n_chains, width = shape or (draws.shape[0], draws.shape[-1])
+                dtype = draws.dtype if draws.is_floating_point() else torch.float64
+                expected = {"draws": (dtype, (n_chains, size, width))}
+                check_tensors(tensors, expected, unbounded=("draws",))  # NaN of stopped chains
+                shape = n_chains, width
             if first < n_draws:
                 yield draws[:, : n_draws - first]
             first += size
@@ -129,8 +139,10 @@ def read_draws(path: str | os.PathLike[str]) -> Iterator[Tensor]:
     >>> torch.allclose(total / 2000, run.mean().float(), atol=1e-5)
     True
     """
-    state = Path(path) / "state.safetensors"
+    state = check_path("path", path) / "state.safetensors"
     header, _ = read(state, checkpoint.KIND, checkpoint.VERSION)
     folder = DrawFolder(path)
-    folder.sizes = header["chunks"]
-    yield from folder.chunks(header["n_draws"])
+    with understanding(state):
+        folder.sizes = checkpoint.chunk_sizes(header)
+        n_draws = check_int("n_draws", header["n_draws"], 0, sum(folder.sizes))
+    yield from folder.chunks(n_draws)

@@ -19,6 +19,9 @@ from kernels.checks import check_real
 
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
+TINY = 1e-30
+"""Least shape and rate of a Gamma law: their ratios are numbers of float32."""
+
 
 @dataclass(frozen=True)
 class Likelihood(ABC):
@@ -90,7 +93,7 @@ class Regression(Likelihood):
         return 1
 
     def check(self, y: Any, n_outputs: int, like: Tensor) -> Tensor:
-        values = torch.as_tensor(np.asarray(y) if not isinstance(y, Tensor) else y).to(like)
+        values = _numbers(y).to(like)
         if values.ndim == 2 and values.shape[1] == 1:
             values = values[:, 0]
         if values.ndim != 1 or not bool(torch.isfinite(values).all()):
@@ -141,8 +144,8 @@ class Gaussian(_Normal):
     def __post_init__(self) -> None:
         if self.scale is not None:
             check_real("scale", self.scale, low=0, strict=True)
-        check_real("shape", self.shape, low=0, strict=True)
-        check_real("rate", self.rate, low=0, strict=True)
+        check_real("shape", self.shape, low=TINY)
+        check_real("rate", self.rate, low=TINY)
 
     @property
     def n_extra(self) -> int:
@@ -256,7 +259,7 @@ class Categorical(Likelihood):
     classes: ClassVar[bool] = True
 
     def check(self, y: Any, n_outputs: int, like: Tensor) -> Tensor:
-        values = torch.as_tensor(np.asarray(y) if not isinstance(y, Tensor) else y).to(like.device)
+        values = _numbers(y).to(like.device)
         whole = not values.is_floating_point() or bool((values == values.round()).all())
         if values.ndim != 1 or not whole or bool(((values < 0) | (values >= n_outputs)).any()):
             bad = values.flatten()[((values < 0) | (values >= n_outputs)).flatten()][:3].tolist()
@@ -270,3 +273,14 @@ class Categorical(Likelihood):
         logs = torch.log_softmax(outputs, -1)
         labels = y.expand(logs.shape[:2])[..., None]
         return torch.gather(logs, -1, labels)[..., 0]
+
+
+def _numbers(y: Any) -> Tensor:
+    """Observations as a tensor of real numbers."""
+    try:
+        values = y if isinstance(y, Tensor) else torch.tensor(np.asarray(y))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"The 'y' parameter must be numeric; got {y!r}.") from error
+    if values.is_complex():
+        raise ValueError(f"The 'y' parameter must be real numbers; got {y!r}.")
+    return values

@@ -27,6 +27,9 @@ from kernels.checks import check_real
 
 from .base import Controls, Info, OnBatch, Sampler
 
+MAX_TURN = 100.0
+"""Decoherence lengths in a step: long before, a direction is forgotten, and numbers overflow."""
+
 
 class MCLMCState(NamedTuple):
     position: Tensor  # (C, P)
@@ -42,8 +45,8 @@ class MCLMC(Sampler):
     step_size : float or Schedule
         epsilon, the distance a chain moves in a step.
     decoherence_length : float
-        L > 0, the distance over which the direction is forgotten; about the square root of the
-        target's total variance is a good choice.
+        L, at least a hundredth of the step: the distance over which the direction is forgotten;
+        about the square root of the target's total variance is a good choice.
     temperature : float or Schedule
         T > 0.
     """
@@ -55,6 +58,9 @@ class MCLMC(Sampler):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_real("decoherence_length", self.decoherence_length, low=0, strict=True)
+        if isinstance(self.step_size, int | float):
+            least = self.step_size / MAX_TURN
+            check_real("decoherence_length", self.decoherence_length, low=least)
         if not callable(self.temperature):
             check_real("temperature", self.temperature, low=0, strict=True)
 

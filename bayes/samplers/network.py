@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from kernels.checks import check_choice, check_int
 
-from .._validation import as_inputs
+from .._validation import as_inputs, check_instance, check_size
 from ..networks import BayesianNetwork, as_network
 from .chains import Progress, run
 from .cyclical import AnySampler
@@ -102,7 +102,12 @@ def sample(
     >>> posterior.predict(x).mean.shape
     torch.Size([20])
     """
+    from ..priors import Prior
+
     net = as_network(net)
+    check_instance("prior", prior, Prior, "a Prior")
+    if likelihood is not None:
+        check_instance("likelihood", likelihood, Likelihood, "a Likelihood or None")
     if prior.net.n_weights != net.n_weights:
         raise ValueError(
             f"The 'prior' parameter must be over the weights of 'net', which has {net.n_weights}; "
@@ -116,7 +121,7 @@ def sample(
             f"The 'y' parameter must have one value a row of X; got {len(y)} for {len(X)} rows."
         )
     seed = seed_of(random_state)
-    check_int("n_chains", n_chains, 1)
+    check_size("n_chains", n_chains, 1, 8 * net.n_weights)
     if gibbs_every is not None:
         check_int("gibbs_every", gibbs_every, 1)
     start = init

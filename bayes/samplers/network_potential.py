@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from .._validation import as_inputs, check_instance
 from ..networks import BayesianNetwork
 from .backpropagation import stack_of
 from .likelihoods import Gaussian, Likelihood
@@ -84,8 +85,17 @@ class NetworkPotential:
     def __init__(
         self, net: BayesianNetwork, prior: Prior, X: Tensor, y: Tensor, likelihood: Likelihood
     ) -> None:
-        from ..priors import GaussianPrior, HierarchicalPrior
+        from ..priors import GaussianPrior, HierarchicalPrior, Prior
 
+        check_instance("net", net, BayesianNetwork, "a BayesianNetwork")
+        check_instance("prior", prior, Prior, "a Prior")
+        check_instance("likelihood", likelihood, Likelihood, "a Likelihood")
+        X = as_inputs("X", X)
+        y = likelihood.check(y, net.n_outputs, X)
+        if len(y) != len(X):
+            raise ValueError(
+                f"The 'y' parameter must have one value a row of X; got {len(y)} for {len(X)} rows."
+            )
         self.net, self.prior, self.X, self.y, self.likelihood = net, prior, X, y, likelihood
         self._stack = stack_of(net)
         self._weights: GaussianWeights | GroupedWeights | None = None

@@ -13,7 +13,7 @@ from kernels.checks import check_int
 
 from .._validation import as_inputs
 from ..networks import BayesianNetwork
-from ..storage import StorageError, group, read, write
+from ..storage import StorageError, group, read, understanding, write
 from .cyclical import AnySampler
 from .draws import ChainDraws
 from .likelihoods import Likelihood, Regression
@@ -82,6 +82,10 @@ class Posterior:
         """Log density (C, S, N) of each observation at each draw; of the data unless given."""
         X = self.X if X is None else as_inputs("X", X)
         y = self.y if y is None else self.likelihood.check(y, self.net.n_outputs, self.X)
+        if len(y) != len(X):
+            raise ValueError(
+                f"The 'y' parameter must have one value a row of X; got {len(y)} for {len(X)} rows."
+            )
         outputs = self.functions(X)
         flat = self.likelihood.log_prob(outputs.flatten(0, 1), y, self.extra.flatten(0, 1))
         return flat.unflatten(0, outputs.shape[:2])
@@ -188,8 +192,24 @@ class Posterior:
         differ = [key for key, value in now.items() if header.get(key) != value]
         if differ:
             raise StorageError(f"{path} is a posterior of another {', '.join(differ)}.")
-        run = ChainDraws.from_document(header["run"], tensors, sampler)
-        return cls(net, prior, likelihood, tensors["X"], tensors["y"], run)
+        with understanding(path):
+            X = as_inputs("X", tensors["X"])
+            y = likelihood.check(tensors["y"], net.n_outputs, X)
+            net(torch.zeros(net.n_weights, dtype=X.dtype), X[:1])
+            if len(y) != len(X):
+                raise ValueError(f"There must be {len(X)} values of y; got {len(y)}.")
+            run = ChainDraws.from_document(header["run"], tensors, sampler)
+            if run.draws.shape[2] < net.n_weights + likelihood.n_extra:
+                raise ValueError(f"The draws must have {net.n_weights} weights.")
+            if set(tensors) != {
+                "X",
+                "y",
+                "draws",
+                "potential",
+                *group("moments", run.moments.as_tensors()),
+            }:
+                raise ValueError(f"The tensors are not those of a posterior: {sorted(tensors)}.")
+        return cls(net, prior, likelihood, X, y, run)
 
     @staticmethod
     def _identity(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kernels.checks import check_int, check_real
 
+from .._validation import as_inputs, check_instance
 from .density import _starts
 from .potentials import LogDensity
 from .streams import seed_of
@@ -118,13 +119,16 @@ class LinearRegression:
     prior_scale: float
 
     def __post_init__(self) -> None:
+        for name in ("X", "y"):
+            check_instance(name, getattr(self, name), Tensor, "a tensor")
         if self.X.ndim != 2 or self.y.shape != self.X.shape[:1]:
             raise ValueError(
                 f"The 'y' parameter must have one number a row of X; got shapes "
                 f"{tuple(self.y.shape)} and {tuple(self.X.shape)}."
             )
-        check_real("noise_scale", self.noise_scale, low=0, strict=True)
-        check_real("prior_scale", self.prior_scale, low=0, strict=True)
+        least = 1e-100  # whose inverse square is a number
+        check_real("noise_scale", self.noise_scale, low=least)
+        check_real("prior_scale", self.prior_scale, low=least)
 
     @property
     def precision(self) -> Tensor:
@@ -157,6 +161,11 @@ class LinearRegression:
 
     def predict(self, X: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation (N,) of new responses at X (N, D)."""
+        X = as_inputs("X", X).to(self.X)
+        if X.shape[1:] != self.X.shape[1:]:
+            raise ValueError(
+                f"The 'X' parameter must have shape (N, {self.X.shape[1]}); got {tuple(X.shape)}."
+            )
         variance = ((X @ self.covariance) * X).sum(1) + self.noise_scale**2
         return X @ self.mean, variance.sqrt()
 

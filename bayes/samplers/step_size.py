@@ -18,6 +18,7 @@ from torch import Tensor
 
 from kernels.checks import check_int, check_real
 
+from .._validation import check_bool, check_callable, check_instance
 from .base import Potential, Sampler
 from .chains import SamplingWarning, run
 from .diagnostics import mean_of_others
@@ -91,10 +92,12 @@ def find_step_size(
     >>> 0.01 < found.step_size < 0.05  # bias h lambda / 2 = 2 h
     True
     """
-    if init.ndim != 1:
-        raise ValueError(
-            f"The 'init' parameter must have shape (P,); got shape {tuple(init.shape)}."
-        )
+    check_callable("log_density", log_density, "of a tensor (P,)")
+    check_instance("sampler", sampler, Sampler, "a Sampler")
+    check_bool("batched", batched)
+    if not isinstance(init, Tensor) or not init.is_floating_point() or init.ndim != 1:
+        got = f"shape {tuple(init.shape)}" if isinstance(init, Tensor) else repr(init)
+        raise ValueError(f"The 'init' parameter must be a floating-point tensor (P,); got {got}.")
     potential = potential_of(log_density, batched=batched)
     return climb(potential, init, sampler, tolerance, n_steps, seed_of(random_state))
 

@@ -238,7 +238,7 @@ def test_bad_shapes():
         net(w, X.expand(4, 7, 3))
     with pytest.raises(ValueError, match="'hidden'"):
         MLP(3, [0], 1)
-    with pytest.raises(ValueError, match=r"'name'.*'sigmoidal'"):
+    with pytest.raises(ValueError, match=r"'activation'.*'sigmoidal'"):
         MLP(3, [2], 1, activation="sigmoidal")
     with pytest.raises(ValueError, match="'channels'"):
         ConvNet((1, 4, 4), [2, 2, 2], 1)

@@ -194,7 +194,7 @@ def test_what_may_be_a_target():
     for wrong in ("rbf", torch.nn.Linear(1, 1), (RBFKernel(), RBFKernel())):
         with pytest.raises(ValueError, match="'target'"):
             as_target(wrong)
-    with pytest.raises(ValueError, match=r"shape \(4, 3, 1\); got shape \(4, 2, 1\)"):
+    with pytest.raises(ValueError, match=r"= \(4, 3, 1\); got shape \(4, 2, 1\)"):
         as_target(lambda X, n, g: torch.zeros(n, 2)).sample_functions(X, 4)
     with pytest.raises(ValueError, match="with NaN"):
         as_target(lambda X, n, g: torch.full((n, 3), torch.nan)).sample_functions(X, 4)

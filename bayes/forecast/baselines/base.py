@@ -5,7 +5,8 @@ the data are hidden in several patterns (`masked_views`), the hidden values are 
 rest, and split conformal calibration of these forecasts, in groups of rows that are equally far
 from what is observed (`Isolation.group`), gives the quantiles; rows further away than any hidden
 one count as the furthest. A positive target is calibrated on a log scale, where errors are more
-alike.
+alike; there a wide interval can reach beyond any bound, so quantiles are kept within the observed
+range and its length to either side.
 """
 
 from __future__ import annotations
@@ -164,7 +165,8 @@ class Baseline(BaseEstimator, ABC):
         group = isolation(self.records_, queries).group
         group = nearest_group(group, self.conformal_.groups)
         values = self.scale_.inverse(self.conformal_.apply(quantiles, group))
-        return queries.restore(values)
+        low, high = np.nanmin(self.records_.target), np.nanmax(self.records_.target)
+        return queries.restore(np.clip(values, 2 * low - high, 2 * high - low))
 
 
 def log_scale(target: np.ndarray) -> TargetScale:

@@ -11,7 +11,7 @@ from torch import nn
 
 from kernels.checks import check_int
 
-from ..._validation import check_memory, torch_generator
+from ..._validation import check_instance, check_memory, check_path, torch_generator
 from ...networks import BayesianNetwork, as_network
 from ..base import Prior
 from ..measurement import as_measurement
@@ -95,6 +95,7 @@ def fit_functional_prior(
     >>> prior.fit_.best.held_out < 0.5 * prior.fit_.checks[0].held_out
     True
     """
+    check_instance("prior", prior, Prior, "a Prior")
     if as_network(net).signature() != prior.net.signature():
         raise ValueError(
             f"The 'prior' parameter must be one over the weights of 'net'; got a prior of "
@@ -112,4 +113,5 @@ def fit_functional_prior(
         patience=check_int("patience", patience, 1),
         generator=torch_generator(random_state),
     )
-    return run.to_the_end(callback, None if checkpoint is None else Path(checkpoint))
+    place = None if checkpoint is None else check_path("checkpoint", checkpoint)
+    return run.to_the_end(callback, place)

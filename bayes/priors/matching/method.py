@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from kernels.checks import check_real
+
+from ..._validation import check_size
 from ..base import Prior
 from ..targets import FunctionTarget
+
+BYTES = 4
+"""Of a number that is counted: a function's value at a point, at least."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +29,26 @@ class Method(ABC):
         Most steps of Adam; the learning rate falls to a tenth along half a cosine.
     learning_rate : float
         To start with, in the unit of the prior's parameters (logarithms of scales).
+
+    Attributes
+    ----------
+    least : dict of int
+        The least value of a count, where that is not 1.
     """
 
     n_steps: int = 100
     learning_rate: float = 0.05
 
     name: ClassVar[str]
+    least: ClassVar[dict[str, int]] = {"n_functions": 2}
+
+    def __post_init__(self) -> None:
+        for parameter in fields(self):  # all are counts or positive numbers
+            value = getattr(self, parameter.name)
+            if isinstance(parameter.default, int):
+                check_size(parameter.name, value, self.least.get(parameter.name, 1), BYTES)
+            else:
+                check_real(parameter.name, value, low=0.0, strict=True)
 
     @abstractmethod
     def loss(

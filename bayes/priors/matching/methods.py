@@ -8,6 +8,7 @@ import torch
 
 from kernels.checks import check_choice
 
+from ..._validation import check_sequence
 from ..base import Prior
 from ..nngp import network_covariance
 from .bures import Bures
@@ -27,7 +28,13 @@ def resolve(method: str | Method | Sequence[str | Method], prior: Prior) -> list
     """The methods to run, in order."""
     if isinstance(method, str) and method == "auto":
         return [Moments(), Energy()] if has_moments(prior) else [Energy()]
-    given = [method] if isinstance(method, str | Method) else list(method)
+    given = (
+        [method]
+        if isinstance(method, str | Method)
+        else check_sequence("method", method, "str or Method")
+    )
+    if not given:
+        raise ValueError(f"The 'method' parameter must name a method at least; got {method!r}.")
     choices = ("auto", *METHODS) if isinstance(method, str) else tuple(METHODS)
     return [
         m if isinstance(m, Method) else METHODS[check_choice("method", m, choices)]() for m in given

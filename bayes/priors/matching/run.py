@@ -124,7 +124,7 @@ class Run:
             loss = method.loss(self.prior, self.target, X, self.generator)
             if not bool(torch.isfinite(loss)):
                 raise ValueError(
-                    f"The loss of {method.name!r} is not finite after {state.step} steps; lower "
+                    f"The loss of {method} is not finite after {state.step} steps; lower "
                     "its learning_rate, or start from a prior of smaller scale."
                 )
             gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
@@ -193,7 +193,7 @@ class Run:
         write_checkpoint(path, self._choices(), state, self.judge, self.generator.get_state())
 
     def _resume(self, path: Path) -> State:
-        state, self.judge, generator = read_checkpoint(path, self._choices())
+        state, self.judge, generator = read_checkpoint(path, self, self._choices())
         self.generator.set_state(generator)
         self.began -= state.checks[-1].seconds
         self._restore(state.parameters)
