@@ -5,6 +5,9 @@ with `GaussianMoERegressor`, ask what is identified and how well (`inference`), 
 there are (`selection`), and look (`plots`). `gates/base.py` says what a gate is.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .designs import Design, Grid, Normal, Uniform
 from .experts import ConstantExperts, LinearExperts
 from .fit.certificate import Stationarity
@@ -29,7 +32,6 @@ from .inference import (
 )
 from .mixing_measure import MixingMeasure
 from .model import GaussianMoE
-from .regressor import GaussianMoERegressor, PredictiveDistribution
 from .selection import (
     Dendrogram,
     InformationCriteria,
@@ -38,6 +40,11 @@ from .selection import (
     information_criteria,
     select_n_experts,
 )
+
+if TYPE_CHECKING:
+    from .regressor import GaussianMoERegressor, PredictiveDistribution
+
+_HOME = {"GaussianMoERegressor": "regressor", "PredictiveDistribution": "regressor"}
 
 __all__ = [
     "MLE",
@@ -74,3 +81,14 @@ __all__ = [
     "interval",
     "select_n_experts",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs scikit-learn on first use, so that `import moe_stats` is quick."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

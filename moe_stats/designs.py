@@ -13,9 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernels.checks import check_int, check_real
+from kernels.checks import check_count, check_int, check_memory, check_real
 
 from ._validation import as_tensor, generator
+
+MAX_NODES = 1000
+"""Most Gauss-Legendre nodes of a piece: finding them takes the eigenvalues of a matrix of that
+size, and an integrand that needs more needs ``breaks``."""
 
 
 class Design(Protocol):
@@ -55,17 +59,17 @@ class Uniform:
     def __post_init__(self) -> None:
         check_real("low", self.low)
         check_real("high", self.high, low=self.low, strict=True)
-        check_int("n_features", self.n_features, 1)
+        check_count("n_features", self.n_features)
 
     def sample(self, n: int, random_state: Any = None) -> Tensor:
         """(n, D) float64 features."""
-        shape = (check_int("n", n, 1), self.n_features)
+        shape = (_check_size(n, self.n_features), self.n_features)
         return torch.from_numpy(generator(random_state).uniform(self.low, self.high, shape))
 
     def quadrature(self, n_nodes: int, breaks: Sequence[float] = ()) -> tuple[Tensor, Tensor]:
         """Gauss-Legendre nodes on each piece between the breaks."""
         _check_one_feature(self.n_features)
-        check_int("n_nodes", n_nodes, 1)
+        check_int("n_nodes", n_nodes, 1, MAX_NODES)
         inside = sorted({b for b in _places(breaks) if self.low < b < self.high})
         ends = np.array([self.low, *inside, self.high])
         nodes, weights = np.polynomial.legendre.leggauss(n_nodes)
@@ -96,11 +100,11 @@ class Normal:
     def __post_init__(self) -> None:
         check_real("mean", self.mean)
         check_real("scale", self.scale, low=0.0, strict=True)
-        check_int("n_features", self.n_features, 1)
+        check_count("n_features", self.n_features)
 
     def sample(self, n: int, random_state: Any = None) -> Tensor:
         """(n, D) float64 features."""
-        shape = (check_int("n", n, 1), self.n_features)
+        shape = (_check_size(n, self.n_features), self.n_features)
         return torch.from_numpy(generator(random_state).normal(self.mean, self.scale, shape))
 
     def quadrature(self, n_nodes: int, breaks: Sequence[float] = ()) -> tuple[Tensor, Tensor]:
@@ -137,7 +141,7 @@ class Grid:
 
     def sample(self, n: int, random_state: Any = None) -> Tensor:
         """(n, D) float64 features; ``random_state`` is accepted and not used."""
-        n = check_int("n", n, 1)
+        n = _check_size(n, self.n_features)
         per_axis = int(np.ceil(n ** (1 / self.n_features) - 1e-9))
         axis = self.low + (np.arange(per_axis) + 0.5) * (self.high - self.low) / per_axis
         mesh = np.meshgrid(*[axis] * self.n_features, indexing="ij")
@@ -158,6 +162,12 @@ DESIGNS: dict[str, type[Uniform] | type[Normal] | type[Grid]] = {
 
 def _places(breaks: Sequence[float]) -> list[float]:
     return as_tensor("breaks", breaks).flatten().tolist()
+
+
+def _check_size(n: int, n_features: int) -> int:
+    n = check_int("n", n, 1)
+    check_memory("n", n, 8 * n * int(n_features))
+    return n
 
 
 def _check_one_feature(n_features: int) -> None:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from kernels.checks import check_int
+from kernels.checks import check_count
 from kernels.gating import Layout
 
 from ._validation import as_tensor, check_features, check_shape, per_expert
@@ -91,7 +91,14 @@ class LinearExperts:
     ) -> Tensor:
         """Each expert's mean at each x; (..., N, E), in units of y."""
         X = check_features(X, self.n_features).to(self.slope)
-        return X @ self.slope.mT + self.intercept.unsqueeze(-2)
+        mean = X @ self.slope.mT + self.intercept.unsqueeze(-2)
+        if not bool(torch.isfinite(mean).all()):
+            raise ValueError(
+                "The 'X' parameter must leave the experts' means finite; got features up to "
+                f"{float(X.abs().max()):g} with 'slope' and 'intercept' up to "
+                f"{float(max(self.slope.abs().max(), self.intercept.abs().max())):g}."
+            )
+        return mean
 
     def atoms(self) -> dict[str, Tensor]:
         """The experts' part of each atom of the mixing measure, name to (..., E, dim).
@@ -133,7 +140,7 @@ class ConstantExperts(LinearExperts):
 
     def __init__(self, intercept: Any, scale: Any, n_features: int = 1):
         intercept = check_shape("intercept", as_tensor("intercept", intercept), 1, "(..., E)")
-        check_int("n_features", n_features, 1)
+        check_count("n_features", n_features)
         super().__init__(intercept.new_zeros(*intercept.shape, n_features), intercept, scale)
 
     @classmethod

@@ -229,6 +229,12 @@ class GaussianMoE:
         x = X.mT.expand(*batch, *X.mT.shape[-2:]).reshape(-1, *X.mT.shape[-2:])
         y = y.expand(*batch, -1).reshape(-1, y.shape[-1])
         joint = naive.log_joint(flat, self.gate.form, x, y, layout)
+        if not bool(torch.isfinite(joint.amax(-2)).all()):
+            raise ValueError(
+                "The 'X' and 'y' parameters must leave scores and squared residuals finite; got "
+                f"features up to {float(x.abs().max()):g} and responses up to "
+                f"{float(y.abs().max()):g}."
+            )
         return joint.mT.reshape(*batch, X.shape[-2], self.n_experts)
 
 

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from sklearn.utils.validation import check_is_fitted
 
 from kernels.checks import check_int, check_real
 
-from .regressor import GaussianMoERegressor
 from .selection import Dendrogram
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from .regressor import GaussianMoERegressor
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's colours, told apart by the colour-blind; reused from the eighth expert on."""
@@ -438,6 +438,8 @@ def _data(
     fit: GaussianMoERegressor, X: Any, feature_names: Sequence[str] | None
 ) -> tuple[np.ndarray, list[str]]:
     """X as an array with the fit's number of features, and a name for each."""
+    from sklearn.utils.validation import check_is_fitted
+
     check_is_fitted(fit, "model_")
     X, size = _array("X", X), fit.n_features_in_
     if X.ndim != 2 or X.shape[1] != size:

@@ -19,6 +19,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+SEEDS = ("random_state", "seed", "number")
+
 MAX_EXAMPLES = 12
 """Of each function and parameter. Examples are drawn anew from the same seed in every run."""
 
@@ -91,6 +93,26 @@ def each(entries: Mapping[str, Entry]) -> Any:
     return pytest.mark.parametrize(
         ("function", "parameter"), pairs, ids=["-".join(pair) for pair in pairs]
     )
+
+
+def sizes(entries: Mapping[str, Entry]) -> Any:
+    """Parametrise a test by the functions of a table and their sizes: what works is an int, and
+    not a seed."""
+    pairs = [
+        (name, p)
+        for name, entry in entries.items()
+        for p in entry.parameters()
+        if type(entry.valid[p]) is int and p not in SEEDS
+    ]
+    return pytest.mark.parametrize(
+        ("function", "parameter"), pairs, ids=["-".join(pair) for pair in pairs]
+    )
+
+
+def refuses_huge(entry: Entry, parameter: str) -> None:
+    """A size of 2^70 is refused by name, which a loop over it or an array of it would not do."""
+    with pytest.raises(ValueError, match=parameter):
+        entry.call(**{**entry.valid, parameter: 2**70})
 
 
 def check(entry: Entry, parameter: str, max_examples: int = MAX_EXAMPLES) -> None:

@@ -22,15 +22,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pandas as pd
 
 from .attainable import ATTAINED
 from .exponents import BOUNDARY, IN_CELLS, OPEN, exponent
 from .rates import Rate, fit_rate
 from .verdict import Question, Statistic, Status, Verdict, verdict
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Attainment = Literal["near", "everywhere", "nowhere"]
 
@@ -247,6 +249,8 @@ def levels_off(rate: Rate, *, statistic: Statistic = "median") -> Verdict:
 
 def summary(assessments: list[Assessment]) -> pd.DataFrame:
     """One row a verdict: quantity, role, question, predicted and fitted exponent, interval."""
+    import pandas as pd
+
     rows = []
     for a in assessments:
         for role, v in a.verdicts:

@@ -21,7 +21,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from kernels.checks import check_bool, check_count, check_int, check_real
 from moe_stats import Design, GateTemplate, GaussianMoE
+from moe_stats._validation import generator
+from moe_stats.fit.mle import weight_floor
 
 from .closest import Family, Target
 from .copies import candidate, centred, copies, moved_apart, neighbourhood, sharings
@@ -31,6 +34,10 @@ from .voronoi import voronoi_loss
 ATTAINED = 1e-4
 """E_X h below which the truth counts as attained: optimisation from a start with h > 0 ends there
 or below when the infimum is 0. By construction h is 1e-8 or less."""
+
+MAX_EXPERTS = 32
+"""Most fitted experts: a search takes seconds an expert, and there are as many searches as ways to
+share experts among true atoms."""
 
 _N_CANDIDATES = 192
 
@@ -66,7 +73,7 @@ class AttainableDistance:
     ----------
     near, everywhere : float
         E_X h in [0, 1]; `near` is NaN where no atom-by-atom neighbourhood exists (fewer fitted than
-        true experts).
+        true experts, or bounds that exclude the true atoms).
     error : float
         Stated error of both by quadrature (`theory.distances`), the larger. That a search may stop
         above the infimum is not in it.
@@ -172,7 +179,16 @@ def attainable_distance(
     >>> found.near < 1e-8, found.near_cells
     (True, (0, 0, 1))
     """
-    _check(truth, n_experts, gate, min_weight)
+    _check(truth, n_experts, gate)
+    weight_floor(min_weight, n_experts)
+    check_bool("near", near)
+    check_bool("everywhere", everywhere)
+    check_real("radius", radius, low=0.0, strict=True)
+    check_count("n_starts", n_starts)
+    if not (isinstance(gate_bound, float) and gate_bound == math.inf):
+        check_real("gate_bound", gate_bound, low=0.0, strict=True)
+    if min_scale is not None:
+        check_real("min_scale", min_scale, low=0.0, strict=True)
     truth = centred(_expressed(double(truth), gate), gate_bound)
     smallest = float(truth.experts.scale.min())
     family = Family(
@@ -184,7 +200,7 @@ def attainable_distance(
         smallest / 10 if min_scale is None else min_scale,
         type(truth.experts),
     )
-    rng = np.random.default_rng(random_state)
+    rng = generator(random_state)
     target = Target(truth, design, family, int(rng.integers(2**31)))
     splits: list[Split] = []
     if near and n_experts >= truth.n_experts:
@@ -216,20 +232,22 @@ def attainable_distance(
     )
 
 
-def _check(truth: GaussianMoE, n_experts: int, gate: GateTemplate, min_weight: float) -> None:
+def _check(truth: GaussianMoE, n_experts: int, gate: GateTemplate) -> None:
     if truth.batch_shape:
         raise ValueError(
             f"The 'truth' parameter must be a single model; got batch shape {truth.batch_shape}."
+        )
+    check_int("n_experts", n_experts, 1, MAX_EXPERTS)
+    if not isinstance(gate, GateTemplate):
+        raise ValueError(
+            "The 'gate' parameter must be a template, such as SoftmaxGate.template(); "
+            f"got {gate!r}."
         )
     mine = gate.form()
     if mine.top_k is not None and mine.top_k > n_experts:
         raise ValueError(
             f"The 'top_k' of the gate must be in [1, {n_experts}] with n_experts={n_experts}; "
             f"got {mine.top_k}."
-        )
-    if not 0 <= min_weight < 1 / n_experts:
-        raise ValueError(
-            f"The 'min_weight' parameter must be in [0, 1 / {n_experts}); got {min_weight!r}."
         )
 
 

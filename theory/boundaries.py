@@ -35,6 +35,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kernels.checks import check_count
 from moe_stats import Design, GaussianMoE, TopKGate
 from moe_stats.designs import Grid, Uniform
 from moe_stats.gates import Gate
@@ -132,7 +133,7 @@ def selection_distance(
         (..., E) integers, the true expert that each fitted one belongs to; None takes those of
         `voronoi_loss`.
     n_lines : int
-        Random lines, for more than two features.
+        Random lines, for more than two features; at least 2.
     random_state : None, int, SeedSequence or Generator
         Of these lines.
 
@@ -163,6 +164,7 @@ def selection_distance(
     """
     if not isinstance(design, Uniform | Grid):
         raise ValueError(f"The 'design' parameter must be a Uniform or a Grid; got {design!r}.")
+    check_count("n_lines", n_lines, 2)
     fitted, true, one_to_one, batch = _aligned(model, truth, cells)
     value = torch.full((len(fitted),), torch.nan, dtype=torch.float64)
     error = value.clone()

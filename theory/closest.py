@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import Bounds, minimize
 from torch import Tensor
 
 from kernels.gating import Layout, naive
@@ -229,6 +228,8 @@ class Target:
         self, start: Array, params: Array, value: float, region: Region
     ) -> tuple[Array, float]:
         """What a simplex search adds where a boundary moved on the way from a start."""
+        from scipy.optimize import minimize
+
         if not 1e-6 < value < math.inf or not self._boundary_moved(start, params):
             return params, value
         options: Any = {"maxfev": 250, "xatol": 1e-6, "fatol": 1e-8, "adaptive": True}
@@ -241,6 +242,8 @@ class Target:
         return region.clip(found.x), float(found.fun)
 
     def _smooth(self, start: Array, region: Region, *, root: bool, max_iter: int) -> Array:
+        from scipy.optimize import Bounds, minimize
+
         X, weights = self.nodes(start)
         layout = self.family.layout
 

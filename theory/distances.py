@@ -24,8 +24,9 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from kernels.checks import check_int
+from kernels.checks import MAX_COUNT, check_int
 from moe_stats import Design, GaussianMoE
+from moe_stats.designs import MAX_NODES
 
 from .gaussian_mixtures import Kind, Mixtures, divergence
 from .selection import changes
@@ -284,4 +285,5 @@ def _check(
             f"got {p.n_features} features."
         )
     if n_nodes is not None:
-        check_int("n_nodes", n_nodes, 2)
+        drawn = method == "monte_carlo" or p.n_features > 1
+        check_int("n_nodes", n_nodes, 2, MAX_COUNT if drawn else MAX_NODES)

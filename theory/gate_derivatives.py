@@ -13,7 +13,6 @@ import mpmath
 import numpy as np
 from mpmath import mp
 from numpy.typing import NDArray
-from scipy.stats import qmc
 
 from .activations import Function
 
@@ -106,6 +105,8 @@ def nodes(
     if len(support) == 1:
         nodes, weights = np.polynomial.legendre.leggauss(count)
         return (low + high + (high - low) * nodes[:, None]) / 2, weights / 2
+    from scipy.stats import qmc
+
     halton = qmc.Halton(len(support), scramble=False)
     halton.fast_forward(1)  # the first point is a corner
     return qmc.scale(halton.random(count), low, high), np.full(count, 1 / count)

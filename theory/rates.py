@@ -59,6 +59,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
 
+from kernels.checks import check_count
 from moe_stats._validation import generator
 
 from ._validation import as_array
@@ -282,10 +283,7 @@ def _validate(n: ArrayLike, error: ArrayLike, n_bootstrap: int) -> tuple[Array, 
             "The 'error' parameter must be positive and finite (NaN for a failed cell); "
             f"got {bad[0]:g}."
         )
-    if not isinstance(n_bootstrap, int | np.integer) or n_bootstrap < 200:
-        raise ValueError(
-            f"The 'n_bootstrap' parameter must be an int of at least 200; got {n_bootstrap!r}."
-        )
+    check_count("n_bootstrap", n_bootstrap, 200)
     sizes = np.unique(size)
     if len(sizes) < _MIN_SIZES:
         raise ValueError(

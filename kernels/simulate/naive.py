@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from .. import gating
-from ..checks import check_choice, check_int, check_real
+from ..checks import check_choice, check_count, check_real
 from ..gating import Evaluation, GateForm, Order
 from ..gating import naive as gating_naive
 from ..philox import Stream
@@ -53,7 +53,7 @@ class Design:
         check_choice("law", self.law, ("uniform", "normal"))
         check_real("location", self.location)
         check_real("spread", self.spread, low=0.0, strict=True)
-        check_int("n_features", self.n_features, 1)
+        check_count("n_features", self.n_features)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ needs beyond one chunk does not grow with the number of observations.
 from __future__ import annotations
 
 import tempfile
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernels.checks import check_choice, check_int, check_real
+from kernels.checks import MAX_ROWS, check_choice, check_count, check_int, check_real
 from kernels.gating import Evaluation, Order, evaluate, gate_means
 
 from .._validation import generator
@@ -68,7 +69,7 @@ class Chunks:
     draw: Callable[[int, int], tuple[Tensor, Tensor]]
 
     def __post_init__(self) -> None:
-        check_int("n", self.n, 1)
+        check_int("n", self.n, 1, MAX_ROWS)
         check_int("size", self.size, 1)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -81,7 +82,7 @@ class Chunks:
         """The same data, drawn once and read again at every pass from a file without a name, which
         takes 8 (D + 1) bytes an observation of the folder for temporary files and goes with the
         last reference to it."""
-        file = tempfile.TemporaryFile()  # noqa: SIM115  # open as long as it is read
+        file = tempfile.TemporaryFile()  # noqa: SIM115  # closed with its reader
         ends = [0]
         for x, y in self:
             joint = torch.cat([x, y[:, None]], 1)[0].numpy()  # (D + 1, M)
@@ -95,6 +96,7 @@ class Chunks:
             both = torch.from_numpy(joint.reshape(-1, length))
             return both[:-1].mT, both[-1]
 
+        weakref.finalize(read, file.close)
         return Chunks(self.n, self.size, read)
 
 
@@ -197,13 +199,13 @@ def fit_mle_in_chunks(
     """
     template = as_template(gate)
     form = template.form()
-    check_int("n_experts", n_experts, 1)
+    check_count("n_experts", n_experts)
     if form.top_k is not None and form.top_k < n_experts:
         raise ValueError(
             "The 'gate' parameter must keep every expert where data come in chunks; got "
             f"top_k={form.top_k} with n_experts={n_experts}."
         )
-    check_search(n_init, n_rounds, tol, max_iter)
+    check_search(n_init, n_rounds, tol, max_iter, quasi_newton)
     check_choice("init", init, ("auto", *KINDS))
     floor = check_real("min_scale", min_scale, low=0.0, strict=True)
     x, y = _spread(data, min(data.n, EM_ROWS))

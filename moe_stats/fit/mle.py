@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernels.checks import check_choice, check_int, check_real
+from kernels.checks import check_bool, check_choice, check_count, check_int, check_real
 from kernels.gating import Layout
 
 from .._validation import as_tensor, generator
@@ -142,7 +142,7 @@ def fit_mle(
     """
     template = as_template(gate)
     form = template.form()
-    check_int("n_experts", n_experts, 1)
+    check_count("n_experts", n_experts)
     if form.top_k is not None:
         check_int("top_k", form.top_k, 1, n_experts, why=f" with n_experts={n_experts}")
     X, y = _check_data(X, y)
@@ -150,7 +150,7 @@ def fit_mle(
     layout = Layout.of(form, n_experts, n_features)
     kind = EXPERTS[check_choice("experts", experts, tuple(EXPERTS))]
     check_enough(n, layout, template, kind)
-    check_search(n_init, n_rounds, tol, max_iter)
+    check_search(n_init, n_rounds, tol, max_iter, quasi_newton)
     problem = Problem(
         x=X.mT.contiguous(),
         y=y.contiguous(),
@@ -243,16 +243,17 @@ def check_enough(n: int, layout: Layout, template: GateTemplate, kind: type[Line
     if n < identified:
         raise ValueError(
             f"There must be at least as many observations as parameters; got {n} observations "
-            f"for {identified} parameters."
+            f"for {identified} parameters with n_experts={layout.n_experts}."
         )
 
 
-def check_search(n_init: int, n_rounds: int, tol: float, max_iter: int) -> None:
+def check_search(n_init: int, n_rounds: int, tol: float, max_iter: int, quasi_newton: bool) -> None:
     """Refuse parameters of a search that break their rules."""
-    check_int("n_init", n_init, 1)
-    check_int("n_rounds", n_rounds, 0)
+    check_count("n_init", n_init)
+    check_count("n_rounds", n_rounds, 0)
     check_real("tol", tol, low=0.0, strict=True)
-    check_int("max_iter", max_iter, 0)
+    check_count("max_iter", max_iter, 0)
+    check_bool("quasi_newton", quasi_newton)
 
 
 def starts_of(

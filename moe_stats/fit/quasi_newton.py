@@ -13,13 +13,16 @@ Byrd, Lu, Nocedal and Zhu (1995), A limited memory algorithm for bound constrain
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy.optimize import OptimizeResult, minimize
 from torch import Tensor
 
 from .problem import Problem
+
+if TYPE_CHECKING:
+    from scipy.optimize import OptimizeResult
 
 MAX_ITER = 5_000
 MEMORY = 20
@@ -56,6 +59,8 @@ def wander(
 def _lbfgsb(
     problem: Problem, params: Tensor, rows: Tensor, units: Tensor, options: dict[str, float]
 ) -> tuple[Tensor, Tensor]:
+    from scipy.optimize import minimize
+
     low, high = problem.bounds(rows)
     reached, values = torch.empty_like(params), params.new_empty(len(params))
     for i, start in enumerate(torch.clamp(params, low, high)):

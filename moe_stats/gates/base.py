@@ -184,6 +184,12 @@ class Gate(abc.ABC):
         flat = params.expand(*batch, -1).reshape(-1, layout.size)
         x = x.expand(*batch, *x.shape[-2:]).reshape(-1, *x.shape[-2:])
         log_gate = naive.log_gate(flat, self.form, x, layout)
+        if bool(log_gate.isnan().any()):
+            raise ValueError(
+                "The 'X' parameter must leave the gate's scores finite; got features up to "
+                f"{float(x.abs().max()):g} with 'intercept' and 'slope' up to "
+                f"{float(own.abs().max()):g}."
+            )
         return log_gate.mT.reshape(*batch, x.shape[-1], self.n_experts)
 
     def probs(

@@ -47,7 +47,8 @@ class DenseToSparseGate(SoftmaxGate):
     Raises
     ------
     ValueError
-        If a temperature is not positive, shapes disagree or a value is not finite.
+        If a temperature is not positive or so small that scores overflow, shapes disagree or a
+        value is not finite.
 
     References
     ----------
@@ -82,6 +83,14 @@ class DenseToSparseGate(SoftmaxGate):
         if bool((tau <= 0).any()):
             raise ValueError(
                 f"The 'temperature' parameter must be positive; got {float(tau.min())!r}."
+            )
+        largest = torch.cat([self.intercept.unsqueeze(-1), self.slope], dim=-1).abs().amax((-2, -1))
+        overflows = ~torch.isfinite(largest.clamp(min=1) / tau)
+        if bool(overflows.any()):
+            raise ValueError(
+                "The 'temperature' parameter must leave 1 / tau, b0 / tau and b1 / tau finite; got "
+                f"{float(tau.expand(batch)[overflows].min())!r} with 'intercept' and 'slope' up to "
+                f"{float(largest[overflows].max()):g}."
             )
         object.__setattr__(self, "temperature", tau.expand(batch))
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 
 from torch import Tensor
 
-from kernels.checks import check_choice, check_int
+from kernels.checks import check_choice, check_count, check_int
 from kernels.gating import GateForm
 
 from .softmax import SoftmaxGate, affine, affine_gradient, linear
@@ -78,7 +78,7 @@ class TopKGate(SoftmaxGate):
             score=affine,
             score_gradient=affine_gradient,
             rank=linear if rank == "slope" else None,
-            top_k=check_int("top_k", options["top_k"], 1),
+            top_k=check_count("top_k", options["top_k"]),
         )
 
     @classmethod

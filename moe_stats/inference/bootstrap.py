@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from kernels.gating import Layout
@@ -94,6 +93,8 @@ def match_experts(
     Slopes are compared over the features' root mean square, lines in units of the target's scale,
     scales by their logarithms.
     """
+    from scipy.optimize import linear_sum_assignment
+
     width = layout.n_experts * layout.width
     sizes = X.square().mean(0).sqrt()
     theirs, ours = _experts(params, layout, sizes), _experts(target[None], layout, sizes)

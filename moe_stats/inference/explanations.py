@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from kernels.gating import Layout
@@ -102,6 +101,8 @@ def silence(subject: Subject) -> Iterator[Explanation]:
 
 def separation(subject: Subject) -> Iterator[Explanation]:
     """Gates that are never compared, since their experts are never selected together."""
+    from scipy.sparse.csgraph import connected_components
+
     selected = (subject.gate > 0).to(torch.float64)
     count, group = connected_components((selected.mT @ selected).numpy(), directed=False)
     top_1 = subject.model.gate.form.top_k == 1 < subject.layout.n_experts

@@ -14,7 +14,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from kernels.checks import check_int, check_real
@@ -84,6 +83,8 @@ def flat_families(
 ) -> tuple[FlatFamily, ...]:
     """The flat families through a model: m - 1 if every cell holds m experts with equal gates up
     to translation, otherwise none."""
+    from scipy.optimize import linear_sum_assignment
+
     gate = model.gate
     selects = gate.form.top_k is not None and gate.form.top_k < model.n_experts
     if selects or not {"log_weight", "gate_slope"} <= set(gate.translates):

@@ -24,10 +24,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
-from scipy.special import ndtri
 from torch import Tensor
 
-from kernels.checks import check_choice, check_int, check_real
+from kernels.checks import check_choice, check_count, check_int, check_real
 
 from ..fit.mle import MLE
 from ..model import GaussianMoE
@@ -135,7 +134,7 @@ def interval(
     check_choice("method", method, get_args(Method))
     _check_level(level)
     check_int("row", row, 0, len(mle.log_likelihood) - 1)
-    check_int("n_replicates", n_replicates, 50)
+    check_count("n_replicates", n_replicates, 50)
     found = covariance(mle, kind)
     quantity = _Quantity(mle, found, function, row)
     _check_identified(found, quantity, row)
@@ -164,7 +163,7 @@ def delta_intervals(
     found = covariance(mle, kind)
     trusted = torch.tensor([not reason for reason in found.unreliable])
     errors = found.standard_errors.masked_fill(~trusted.unsqueeze(-1), torch.nan)
-    reach = float(ndtri((1 + level) / 2)) * errors
+    reach = _quantile(level) * errors
     return found.estimate - reach, found.estimate + reach
 
 
@@ -271,8 +270,15 @@ def _error(found: Covariance, gradient: Tensor, row: int) -> float:
     return float((gradient @ found.matrix[row] @ gradient).clamp(min=0).sqrt())
 
 
+def _quantile(level: float) -> float:
+    """z with P(|Z| < z) = level for a standard normal Z."""
+    from scipy.special import ndtri
+
+    return float(ndtri((1 + level) / 2))
+
+
 def _delta(found: Covariance, quantity: _Quantity, level: float, row: int) -> Interval:
-    reach = float(ndtri((1 + level) / 2)) * _error(found, quantity.gradient, row)
+    reach = _quantile(level) * _error(found, quantity.gradient, row)
     ends = (quantity.value - reach, quantity.value + reach)
     low, high = map(quantity.shown, ends)
     return Interval(quantity.shown(quantity.value), low, high, level, "delta")

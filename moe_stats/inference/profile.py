@@ -12,8 +12,6 @@ from __future__ import annotations
 import math
 
 import torch
-from scipy.optimize import brentq
-from scipy.special import ndtri
 from torch import Tensor
 
 from ..fit.newton import standard_error_units
@@ -57,6 +55,8 @@ class Profile:
 
     def interval(self, level: float, error: float) -> tuple[float, float]:
         """Ends of the likelihood-ratio interval; ``error`` is the standard error of c'theta."""
+        from scipy.special import ndtri
+
         threshold = float(ndtri((1 + level) / 2) ** 2)  # chi-square with 1 degree of freedom
         low, high = (self._end(sign * error, threshold) for sign in (-1.0, 1.0))
         return low, high
@@ -69,6 +69,8 @@ class Profile:
         return 2 * (self.top - reached)
 
     def _end(self, step: float, threshold: float) -> float:
+        from scipy.optimize import brentq
+
         start, inside, width = self.start, self.estimate, step
         try:
             for _ in range(WIDEST):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from kernels.checks import check_int, check_real
+from kernels.checks import check_count, check_int, check_real
 
 from ..fit.mle import MLE
 from .profile import Profile
@@ -82,7 +82,7 @@ def shared_profile(
     layout = problem.layout
     check_int("index", index, 0, layout.n_shared - 1, why=f" with {layout.n_shared} shared")
     check_real("width", width, low=0.0, high=problem.gate.shared_bound, strict=True)
-    check_int("n_points", n_points, 3)
+    check_count("n_points", n_points, 3)
     check_int("row", row, 0, len(problem.y) - 1)
     params = fit.model.to_params().reshape(-1, layout.size)[row]
     place = layout.size - layout.n_shared + index

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -20,7 +20,9 @@ from torch import Tensor
 from .._validation import as_tensor, check_features
 from ..fit.mle import MLE
 from ..model import GaussianMoE
-from ..regressor import GaussianMoERegressor
+
+if TYPE_CHECKING:
+    from ..regressor import GaussianMoERegressor
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,10 +107,10 @@ def information_criteria(
     >>> int(found.n_parameters), round(float(found.aic), 4), float(found.icl - found.bic)
     (3, 9.6758, 0.0)
     """
-    if isinstance(fit, GaussianMoERegressor):
-        model: GaussianMoE = fit.model_
+    if isinstance(fit, GaussianMoE):
+        model = fit
     else:
-        model = fit.model if isinstance(fit, MLE) else fit
+        model = fit.model if isinstance(fit, MLE) else fit.model_
     X = check_features(X, model.n_features)
     y = as_tensor("y", y)
     return InformationCriteria(

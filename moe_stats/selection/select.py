@@ -10,17 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernels.checks import check_choice, check_int
+from kernels.checks import MAX_COUNT, check_choice, check_int
 
 from ..fit.mle import MLE, as_template, fit_mle
 from ..gates import GateTemplate
 from ..model import GaussianMoE
-from ..regressor import GaussianMoERegressor
 from .criteria import information_criteria
 from .dendrograms import Dendrogram, check_mergeable, dendrogram
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from ..regressor import GaussianMoERegressor
 
 Method = Literal["bic", "aic", "icl", "dendrogram"]
 METHODS: tuple[str, ...] = get_args(Method)
@@ -139,6 +140,8 @@ def select_n_experts(
     >>> chosen.n_experts, list(chosen.fits)
     (2, [1, 2, 3])
     """
+    from ..regressor import GaussianMoERegressor
+
     check_choice("method", method, METHODS)
     numbers = _numbers(max_experts, (method,), gate)
     fits = {
@@ -227,9 +230,9 @@ def _numbers(max_experts: int, methods: Sequence[str], gate: str | GateTemplate)
     least = 1 if top_k is None else top_k
     if "dendrogram" in methods:
         check_mergeable("gate", template.gate)
-        check_int("max_experts", max_experts, 2, why=" for the dendrogram")
+        check_int("max_experts", max_experts, 2, MAX_COUNT, why=" for the dendrogram")
     why = "" if top_k is None else f" for a gate with top_k={top_k}"
-    check_int("max_experts", max_experts, least, why=why)
+    check_int("max_experts", max_experts, least, MAX_COUNT, why=why)
     if set(methods) == {"dendrogram"}:
         return [max_experts]
     return range(least, max_experts + 1)

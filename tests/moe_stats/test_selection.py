@@ -292,14 +292,14 @@ def test_tables_and_gates_that_select():
             {"method": "waic"},
             "'method' parameter must be one of {'bic', 'aic', 'icl', 'dendrogram'",
         ),
-        ({"max_experts": 0}, r"'max_experts' parameter must be an int in \[1, inf\); got 0"),
+        ({"max_experts": 0}, r"'max_experts' parameter must be an int in \[1, 1000000\]; got 0"),
         (
             {"max_experts": 1, "method": "dendrogram"},
-            r"'max_experts' parameter must be an int in \[2, inf\) for the dendrogram; got 1",
+            r"'max_experts' parameter must be an int in \[2, 1000000\] for the dendrogram; got 1",
         ),
         (
             {"max_experts": 1, "gate": TopKGate.template(top_k=2)},
-            r"'max_experts' parameter must be an int in \[2, inf\) for a gate with top_k=2; got 1",
+            r"'max_experts' parameter must be an int in \[2, 1000000\] for a gate with top_k=2",
         ),
         ({"method": "dendrogram", "gate": TopKGate.template(top_k=2)}, "SoftmaxGate"),
     ],

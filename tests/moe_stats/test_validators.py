@@ -1,7 +1,7 @@
 """Every public function of `moe_stats` and `kernels` that checks: works, or names the parameter."""
 
 import pytest
-from hostile import Entry, check, each
+from hostile import Entry, check, each, is_finite, refuses_huge, sizes
 
 from kernels.philox import Stream
 from kernels.simulate import Design as StreamDesign
@@ -111,6 +111,7 @@ ENTRIES = {
             "tol": 1e-6,
             "max_iter": 3,
             "n_rounds": 0,
+            "quasi_newton": True,
             "random_states": [0],
         },
         called={"random_states": ("random_state",)},
@@ -147,6 +148,11 @@ ENTRIES = {
 }
 
 
+@sizes(ENTRIES)
+def test_a_size_that_nobody_means_is_refused_at_once(function, parameter):
+    refuses_huge(ENTRIES[function], parameter)
+
+
 @pytest.mark.filterwarnings(
     "ignore::sklearn.exceptions.ConvergenceWarning",
     "ignore::sklearn.exceptions.DataConversionWarning",
@@ -154,6 +160,40 @@ ENTRIES = {
 @each(ENTRIES)
 def test_a_hostile_value_is_refused_by_name_or_does_no_harm(function, parameter):
     check(ENTRIES[function], parameter)
+
+
+@pytest.mark.parametrize("temperature", [1e-320, 1e-309, 1e-307])
+def test_a_temperature_at_which_scores_overflow_is_refused(temperature):
+    with pytest.raises(ValueError, match=f"'temperature' .* got {temperature}"):
+        DenseToSparseGate([0.3, 0.0], [[50.0], [0.0]], temperature=temperature)
+
+
+def test_a_small_temperature_gives_every_x_to_the_best_expert():
+    gate = DenseToSparseGate([0.3, 0.0], [[5.0], [0.0]], temperature=6.7e-306)
+    assert bool((gate.probs(X)[:, 0] == (X[:, 0] > -0.06)).all())
+
+
+GATES = [SoftmaxGate(**GATE), SigmoidGate(**GATE), LaplaceGate(**GATE), TEMPERED.gate]
+
+
+@pytest.mark.parametrize("gate", GATES)
+@pytest.mark.parametrize("name", ["gate_probs", "mean", "log_prob", "responsibilities", "cdf"])
+def test_features_beyond_all_bounds_are_refused_where_something_overflows(gate, name):
+    model = GaussianMoE(gate, MODEL.experts)
+    others = {} if name in ("gate_probs", "mean") else {"y": Y}
+    assert is_finite(getattr(model, name)(X=1e150 * X, **others))
+    if isinstance(gate, SigmoidGate) and name == "gate_probs":  # a score in [-inf, 0]
+        assert is_finite(model.gate_probs(1.7e308 * X))
+    else:
+        with pytest.raises(ValueError, match="'X'"):
+            getattr(model, name)(X=1.7e308 * X, **others)
+
+
+@pytest.mark.parametrize("name", ["log_prob", "responsibilities"])
+def test_a_response_whose_square_overflows_is_refused(name):
+    with pytest.raises(ValueError, match="'y' parameters must leave"):
+        getattr(MODEL, name)(X=X, y=0 * Y + 1e200)
+    assert is_finite(getattr(MODEL, name)(X=X, y=0 * Y + 1e150))
 
 
 def test_silence_names_and_faults_are_caught():

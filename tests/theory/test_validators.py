@@ -2,13 +2,22 @@
 
 import numpy as np
 import pytest
-from hostile import Entry, check, each
+from hostile import Entry, check, each, refuses_huge, sizes
 
-from moe_stats import GaussianMoE, LinearExperts, SoftmaxGate, TopKGate, Uniform
+from moe_stats import (
+    DenseToSparseGate,
+    GaussianMoE,
+    LinearExperts,
+    SoftmaxGate,
+    TopKGate,
+    Uniform,
+)
 from theory import (
+    attainable_distance,
     boundary_deviation,
     exponent,
     fit_rate,
+    get_claim,
     hellinger,
     independence_report,
     rbar,
@@ -28,8 +37,12 @@ from theory.algebra import (
 from theory.inverse import (
     Neighbourhood,
     discrepancy,
+    every_cell_over_fitted,
     inverse_bound,
     local_exponent,
+    moving_pairs,
+    settle,
+    temperature_ray,
 )
 from theory.inverse.settings import probe_truth
 
@@ -40,6 +53,7 @@ TURNING = GaussianMoE(
     TopKGate([0.3, 0.0], [[5.0, 1.0], [0.0, 0.5]], top_k=1),
     LinearExperts([[2.0, 0.0], [-1.0, 1.0]], [1.0, 0.2], [0.3, 0.4]),
 )
+TEMPERED = GaussianMoE(DenseToSparseGate([0.3, 0.0], [[5.0], [0.0]], 0.5), EXPERTS)
 DESIGN = Uniform(-1, 1)
 SIZES = np.repeat([100.0, 200.0, 400.0], 5)
 ERRORS = np.random.default_rng(0).uniform(1, 2, 15) / np.sqrt(SIZES)
@@ -52,6 +66,12 @@ FOUND = {"intercept": local_exponent(ONE, "intercept", deltas=DELTAS, n_starts=1
 
 def neighbourhood(**options):
     return Neighbourhood(probe_truth(), Uniform(0, 1), **{"cells": (2, 1), **options}).size
+
+
+def nearest(**options):
+    """The distance, or None where the bounds exclude every neighbourhood of the truth."""
+    found = attainable_distance(probe_truth(), Uniform(0, 1), **options)
+    return None if found.near_cells is None else found.near
 
 
 def bound(powers):
@@ -124,7 +144,46 @@ ENTRIES = {
         lambda deviations: discrepancy(ONE, deviations).value, {"deviations": ONE.copies()}
     ),
     "inverse_bound": Entry(bound, {"powers": 1.0}),
+    "local_exponent": Entry(
+        lambda **k: local_exponent(ONE, **k).exponent,
+        {"group": "intercept", "deltas": DELTAS, "n_starts": 1, "random_state": 0},
+    ),
+    "moving_pairs": Entry(
+        lambda **k: moving_pairs(TWO, **k).exponent, {"n": [1e8, 1e9, 1e10, 1e11]}
+    ),
+    "every_cell_over_fitted": Entry(
+        lambda **k: every_cell_over_fitted(probe_truth(), Uniform(0, 1), **k).discrepancy.value,
+        {"shift": 1.0, "cells": (2, 2)},
+    ),
+    "temperature_ray": Entry(
+        lambda **k: temperature_ray(TEMPERED, DESIGN, **k).discrepancy.value, {"factor": 2.0}
+    ),
+    "attainable_distance": Entry(
+        nearest,
+        {
+            "n_experts": 3,
+            "gate": SoftmaxGate.template(),
+            "near": True,
+            "everywhere": False,
+            "radius": 0.1,
+            "min_weight": 0.05,
+            "gate_bound": 5.0,
+            "min_scale": 0.05,
+            "n_starts": 1,
+            "random_state": 0,
+        },
+    ),
+    "settle": Entry(settle, {"name": "none such", "n_starts": 1}, ("name",)),
+    "get_claim": Entry(get_claim, {"name": "rbar"}),
 }
+
+
+CLOSED_FORMS = ("exponent", "rbar")  # at once whatever the size
+
+
+@sizes({name: entry for name, entry in ENTRIES.items() if name not in CLOSED_FORMS})
+def test_a_size_that_nobody_means_is_refused_at_once(function, parameter):
+    refuses_huge(ENTRIES[function], parameter)
 
 
 @pytest.mark.filterwarnings("ignore")

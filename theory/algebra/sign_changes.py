@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from kernels.checks import check_int, check_real
 
 from .._validation import as_array
+from .rbar import MAX_EXACT
 
 Array = NDArray[np.float64]
 
@@ -84,7 +85,7 @@ def imitation(m: int, variance: float = 2.0) -> tuple[Array, Array, Array]:
     Parameters
     ----------
     m : int
-        Number of atoms, at least 2.
+        Number of atoms, in [2, `MAX_EXACT`].
     variance : float
         sigma^2 > 1 of the Gaussian; the mixture's components have sigma^2 - 1.
 
@@ -94,7 +95,7 @@ def imitation(m: int, variance: float = 2.0) -> tuple[Array, Array, Array]:
         Coefficients, means and variances (m + 1,) of m + 1 densities whose combination has moments
         0, ..., 2m - 1 equal to 0.
     """
-    check_int("m", m, 2)
+    check_int("m", m, 2, MAX_EXACT)
     check_real("variance", variance, low=1.0, strict=True)
     nodes, weights = np.polynomial.hermite_e.hermegauss(m)
     return (

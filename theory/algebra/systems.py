@@ -36,10 +36,16 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from kernels.checks import check_int
+from kernels.checks import check_count, check_int
 
 Polynomial = Mapping[tuple[int, ...], Fraction]
 """Exponents of an atom's variables to a coefficient."""
+
+MAX_ORDER = 200
+"""Highest order of a system: that of `MAX_EXACT` atoms."""
+
+MAX_LABELS = 4096
+"""Multi-indices (order + 1)^(D + 1) of S-softmax that are gone through: less than a second."""
 
 
 @dataclass(frozen=True)
@@ -112,14 +118,14 @@ def gmm_system(n_atoms: int, order: int) -> PolynomialSystem:
     Parameters
     ----------
     n_atoms, order : int
-        m and r, at least 1.
+        m and r, at least 1; an order of at most `MAX_ORDER`.
 
     Returns
     -------
     PolynomialSystem
     """
-    check_int("n_atoms", n_atoms, 1)
-    check_int("order", order, 1)
+    check_count("n_atoms", n_atoms)
+    check_int("order", order, 1, MAX_ORDER)
     equations: dict[tuple[int, ...], Polynomial] = {
         (s,): {(s - 2 * k, k): _inverse_factorials(s - 2 * k, k) for k in range(s // 2 + 1)}
         for s in range(1, order + 1)
@@ -135,7 +141,7 @@ def softmax_system(n_atoms: int, order: int, n_features: int = 1) -> PolynomialS
     n_atoms, order : int
         m and r, at least 1.
     n_features : int
-        D, at least 1.
+        D, at least 1; (r + 1)^(D + 1) is at most `MAX_LABELS`.
 
     Returns
     -------
@@ -150,9 +156,10 @@ def softmax_system(n_atoms: int, order: int, n_features: int = 1) -> PolynomialS
     >>> {e: str(c) for e, c in system.equations[1, 1].items()}  # exponents of db1, da, db, ds
     {(1, 0, 1, 0): '1', (0, 1, 0, 0): '1'}
     """
-    check_int("n_atoms", n_atoms, 1)
-    check_int("order", order, 1)
-    check_int("n_features", n_features, 1)
+    check_count("n_atoms", n_atoms)
+    check_int("n_features", n_features, 1, MAX_LABELS.bit_length() - 2)
+    most = int(MAX_LABELS ** (1 / (n_features + 1)) + 1e-9) - 1
+    check_int("order", order, 1, most, why=f" with n_features={n_features}")
     labels = (
         label
         for label in itertools.product(range(order + 1), repeat=n_features + 1)

@@ -19,6 +19,9 @@ from kernels.checks import check_int
 
 from .systems import gmm_system
 
+MAX_ORDER = 40
+"""Orders above 4 have no solution either; the proof of this one takes seconds."""
+
 
 @dataclass(frozen=True)
 class Elimination:
@@ -70,7 +73,7 @@ def eliminate_two_atoms(order: int = 4) -> Elimination:
     Parameters
     ----------
     order : int
-        r, at least 2.
+        r, in [2, 40].
 
     Returns
     -------
@@ -85,7 +88,7 @@ def eliminate_two_atoms(order: int = 4) -> Elimination:
     """
     import sympy as sp
 
-    check_int("order", order, 2)
+    check_int("order", order, 2, MAX_ORDER)
     w, first, second, inverse = sp.symbols("w q2_1 q2_2 z")
     system = gmm_system(2, order)
     left = system.residuals([w, 1 - w], [(1 - w, first), (-w, second)])

@@ -63,9 +63,11 @@ def get_claim(name: str) -> Claim:
         If there is none; the message names the nearest and lists all.
     """
     known = claim_names()
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         near = difflib.get_close_matches(str(name), known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ClaimError(f"unknown claim {name!r}; {hint}claims: {', '.join(known)}")
+        raise ClaimError(
+            f"unknown claim {name!r}; {hint}the 'name' parameter must be one of {', '.join(known)}"
+        )
     claim: Claim = import_module(f".{name.replace('-', '_')}", __name__).CLAIM
     return claim

@@ -23,11 +23,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..verdict import Question
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Route = Literal["algebra", "calculus", "quadrature", "two-point", "simulation"]
 ROUTES: tuple[Route, ...] = get_args(Route)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from scipy.stats import binomtest
-
 from .base import Answer, Check, Claim, Data, Outcome
 
 _GAIN = 0.5
@@ -35,6 +33,8 @@ def _falls_short(data: Data) -> Outcome:
 
 def _share(count: int, n: int) -> tuple[float, float]:
     """Clopper and Pearson's 95% interval."""
+    from scipy.stats import binomtest
+
     low, high = binomtest(count, n).proportion_ci(0.95, "exact")
     return float(low), float(high)
 

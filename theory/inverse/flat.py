@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kernels.checks import check_real
 from moe_stats import Design, GaussianMoE
 
 from ..voronoi import voronoi_loss
@@ -25,6 +26,13 @@ from .quotient import Discrepancy, discrepancy
 
 ROUNDING = 4.0
 """Multiples of the stated rounding up to which a distance is 0."""
+
+LEAST_SHIFT = 1e-6
+"""Where a family is not flat its distance is of the order of the shift's square: at smaller shifts
+rounding hides it."""
+
+VISIBLE = 1e-9
+"""Largest rounding at which a distance of 0 says something."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +75,8 @@ def every_cell_over_fitted(
         Behind a gate whose slopes may be translated.
     design : Design
     shift : float
-        d, in every coordinate, per unit of the features; not 0.
+        d, in every coordinate, per unit of the features; at least `LEAST_SHIFT` in absolute value,
+        and small enough for the rounding of exp(d'x) to stay below `VISIBLE`.
     cells : tuple of int or None
         1 or 2 atoms for each true one; None takes 2 throughout. Atoms that are not split stay.
 
@@ -98,17 +107,26 @@ def every_cell_over_fitted(
             f"{type(truth.gate).__name__}."
         )
     cells = (2,) * truth.n_experts if cells is None else cells
-    if not set(cells) <= {1, 2}:
+    if not isinstance(cells, tuple | list) or any(type(m) is not int or m > 2 for m in cells):
         raise ValueError(f"The 'cells' parameter must hold 1 or 2 for each atom; got {cells!r}.")
-    if not 0 < abs(shift) < np.inf:
-        raise ValueError(f"The 'shift' parameter must be a number other than 0; got {shift!r}.")
+    if abs(check_real("shift", shift)) < LEAST_SHIFT:
+        raise ValueError(
+            f"The 'shift' parameter must be at least {LEAST_SHIFT:g} in absolute value; "
+            f"got {shift!r}."
+        )
     near = Neighbourhood(truth, design, cells, radius=2 * abs(shift))
     d = near.copies()
     for j, m in enumerate(cells):
         if m == 2:
             first, second = np.split(near.where("gate_slope", j), 2)
             d[first], d[second] = shift, -shift
-    found, model = discrepancy(near, d), near.model(d)
+    with np.errstate(over="ignore", invalid="ignore"):
+        found, model = discrepancy(near, d), near.model(d)
+    if not found.rounding < VISIBLE:
+        raise ValueError(
+            f"The 'shift' parameter must leave the distance's rounding below {VISIBLE:g}; got "
+            f"{found.rounding:.1e} with shift={shift!r}."
+        )
     loss = float(voronoi_loss(model, near.truth, order="D2").value)
     flat = found.value <= ROUNDING * found.rounding
     if flat:
@@ -140,7 +158,8 @@ def temperature_ray(
         Behind a gate with one shared parameter, the logarithm of a temperature.
     design : Design
     factor : float
-        c > 0, not 1.
+        c, other than 1, in [1e-6, 1e6], the range of temperatures in estimation, and at least
+        `LEAST_SHIFT` away from 1.
 
     Returns
     -------
@@ -158,9 +177,10 @@ def temperature_ray(
             "The 'truth' parameter must have a gate with a temperature; got "
             f"{type(truth.gate).__name__}."
         )
-    if not (0 < factor < np.inf and factor != 1):
+    check_real("factor", factor, low=1e-6, high=1e6)
+    if abs(factor - 1) < LEAST_SHIFT:
         raise ValueError(
-            f"The 'factor' parameter must be a positive number other than 1; got {factor!r}."
+            f"The 'factor' parameter must differ from 1 by {LEAST_SHIFT:g} or more; got {factor!r}."
         )
     near = Neighbourhood(truth, design, (1,) * truth.n_experts)
     own, shared = (p.numpy() for p in near.truth.gate.pack())

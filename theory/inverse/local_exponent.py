@@ -27,6 +27,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from kernels.checks import check_choice, check_count
+from moe_stats._validation import generator
+
+from .._validation import as_array
 from ..voronoi import ORDERS
 from .descent import Descent, descend
 from .neighbourhood import ATOM, Array, Neighbourhood
@@ -42,6 +46,9 @@ _ZERO = 1e-12
 
 _RESOLVED = 0.01
 """Share of rounding in a distance up to which its logarithm is good enough."""
+
+_LEAST = 1e-150
+"""Least distance whose square is a number."""
 
 _AGREEMENT = 0.02
 """Relative difference of two node counts beyond which nothing is reported."""
@@ -162,7 +169,8 @@ def local_exponent(
     m = near.cells[near.cell or 0]
     reach = largest_deviation(near, group)
     sizes = _sizes(deltas, reach, m)
-    rng = np.random.default_rng(random_state)
+    check_count("n_starts", n_starts)
+    rng = generator(random_state)
     search = _Search(near, group, m)
     variants = [(k, sign) for k in chosen for sign in (1.0, -1.0)]
     found: list[dict[tuple[int, float], Descent]] = []
@@ -306,10 +314,7 @@ class _Search:
 
 def _entries(near: Neighbourhood, group: str) -> list[int]:
     """Indices of which one is fixed: the first atom of the cell, each coordinate."""
-    names = (*ATOM, "mass", "temperature")
-    if group not in names:
-        listed = ", ".join(map(repr, names))
-        raise ValueError(f"The 'group' parameter must be one of {{{listed}}}; got {group!r}.")
+    check_choice("group", group, (*ATOM, "mass", "temperature"))
     cell = near.cell or 0
     if group == "mass":
         chosen = np.flatnonzero(near.group == "mass")[[cell]]
@@ -337,7 +342,7 @@ def _sizes(deltas: Sequence[float] | None, reach: float, m: int) -> Array:
     if deltas is None:
         ends = (0.1, 0.001) if m <= 2 else (0.3, 0.03)
         return reach * np.geomspace(*ends, 8)
-    sizes = np.asarray(deltas, dtype=np.float64)
+    sizes = as_array("deltas", deltas)
     good = sizes.ndim == 1 and len(sizes) >= 4 and bool((np.diff(sizes) < 0).all())
     if not good or sizes[-1] <= 0 or sizes[0] > reach:
         raise ValueError(
@@ -353,7 +358,8 @@ def _result(search: _Search, sizes: Array, best: list[Descent], reach: float) ->
     points = [d.point for d in best]
     values = np.array([finer.value(p) for p in points])
     means = np.array([finer.mean(p) for p in points])
-    rounding = np.array([q.rounding(p) for p in points]) / np.maximum(values, 1e-300)
+    rounding = np.array([q.rounding(p) for p in points])
+    rounding = np.where(values < _LEAST, np.inf, rounding / np.maximum(values, _LEAST))
     coarse = np.array([d.norm for d in best])
     at_rounding = rounding > 1 / FLAT
     flat = at_rounding.mean() >= 0.5 and values.max() < _ZERO and sizes[0] >= 0.05 * reach
@@ -362,7 +368,7 @@ def _result(search: _Search, sizes: Array, best: list[Descent], reach: float) ->
         possible = f"from {least:.2g} up" if least < math.inf else f"above {sizes[0]:.2g}"
         raise ValueError(
             f"The 'deltas' parameter goes down to {sizes[-1]:.2g}, where the smallest distance "
-            f"{values[-1]:.1e} is within 100 times the rounding {rounding[-1] * values[-1]:.1e}: "
+            f"{values[-1]:.1e} is within 100 times the rounding {q.rounding(points[-1]):.1e}: "
             f"sizes {possible} can be resolved."
         )
     quadrature = 0.0 if flat else float(np.abs(values / coarse - 1).max())

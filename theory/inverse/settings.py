@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from kernels.checks import check_choice, check_count
 from moe_stats import GaussianMoE, LinearExperts, SoftmaxGate, TopKGate, Uniform
 from moe_stats.gates import ActivationDenseToSparseGate, DenseToSparseGate, LaplaceGate
 
@@ -95,9 +96,8 @@ def settle(name: str, *, n_starts: int = 2) -> Settlement:
     ValueError
         If there is no such setting.
     """
-    if name not in SETTINGS:
-        names = ", ".join(map(repr, SETTINGS))
-        raise ValueError(f"The 'name' parameter must be one of {{{names}}}; got {name!r}.")
+    check_choice("name", name, tuple(SETTINGS))
+    check_count("n_starts", n_starts)
     setting, begun = SETTINGS[name], time.monotonic()
     near = setting.build()
     found = {

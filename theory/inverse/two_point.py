@@ -31,6 +31,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import least_squares
 
+from .._validation import as_array
 from .local_exponent import LocalExponent, extrapolated, largest_deviation, local_exponent
 from .neighbourhood import Array, Neighbourhood
 from .quotient import FINER, Quotient
@@ -243,7 +244,7 @@ def _size(distance: Callable[[float], float], target: float) -> float:
 def _sample_sizes(n: Sequence[float] | None, first: float) -> Array:
     if n is None:
         return np.geomspace(max(first, 100.0), _LARGEST, _N_SIZES)
-    sizes = np.asarray(n, dtype=np.float64)
+    sizes = as_array("n", n)
     if sizes.ndim != 1 or len(sizes) < 4 or (np.diff(sizes) <= 0).any() or sizes[0] < first:
         raise ValueError(
             f"The 'n' parameter must hold at least 4 ascending numbers from {first:.3g} up, where "
