@@ -17,7 +17,7 @@ from .triton_form import translate, untranslatable
 from .triton_pairs import MAX_COLUMNS, matrices
 from .triton_pass import add, empty_sums, load, parameters, store_sums
 from .triton_second import add_pairs, row_of
-from .triton_sums import THREADS, Sums
+from .triton_sums import Sums
 
 MAX_EXPERTS = MAX_FEATURES = 64
 
@@ -62,12 +62,9 @@ def evaluate(
             x.stride(),
             y.stride(),
             **model_constants(form, layout),
-            EXPERTS=sums.experts,
             FIRST=first,
             COUNT=parts.shape[2],
-            BLOCK=sums.block,
-            num_warps=THREADS // 32,
-            enable_fp_fusion=True,
+            **sums.constants,
         )
 
     def launch_second(sums: Sums, constants: dict[str, object], start: int, parts: Tensor) -> None:
@@ -85,10 +82,7 @@ def evaluate(
             y.stride(),
             **model_constants(form, layout),
             **constants,
-            EXPERTS=sums.experts,
-            BLOCK=sums.block,
-            num_warps=THREADS // 32,
-            enable_fp_fusion=True,
+            **sums.constants,
         )
 
     differentiable = torch.is_grad_enabled() and params.requires_grad

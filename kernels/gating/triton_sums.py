@@ -81,6 +81,16 @@ class Sums:
         """Tiles that a program adds up."""
         return max(1, min(_MAX_RUN, self.n // (self.block * _MIN_PROGRAMS)))
 
+    @property
+    def constants(self) -> dict[str, object]:
+        """What every kernel of a pass is compiled for, beside the model's own."""
+        return {
+            "EXPERTS": self.experts,
+            "BLOCK": self.block,
+            "num_warps": THREADS // 32,
+            "enable_fp_fusion": True,
+        }
+
     def run(self, launch: Launch, *, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
         """Log-likelihoods (B,) and gradients (B, P)."""
         layout, dtype = self.layout, self.params.dtype

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .. import gating, gpu
-from ..checks import check_choice, check_int
+from ..checks import MAX_ROWS, check_choice, check_int
 from ..gating import Evaluation, GateForm, Order
 from ..philox import Stream
 from . import naive
@@ -76,7 +76,7 @@ def evaluate(
     >>> round(float(found.value) / 10_000, 1)
     -1.3
     """
-    check_int("n", n, 1)
+    check_int("n", n, 1, MAX_ROWS)
     check_choice("backend", backend, ("auto", "naive", "triton"))
     if (truth.params.dtype, truth.params.device) != (params.dtype, params.device):
         raise ValueError(

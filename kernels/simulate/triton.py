@@ -25,7 +25,7 @@ from ..gating.triton_pass import (
     store_sums,
 )
 from ..gating.triton_second import add_pairs, row_of
-from ..gating.triton_sums import THREADS, Sums
+from ..gating.triton_sums import Sums
 from ..philox import Stream
 from ..philox.triton import normal_pair, uniform, words
 from .naive import Truth
@@ -45,7 +45,12 @@ def evaluate(
     seed = stream.seed - (2**64 if stream.seed >= 2**63 else 0)  # the same bits
     key = torch.tensor([seed, stream.number], device=params.device)
     ends = params.new_tensor([design.location, design.spread])
-    constants = {f"T_{k}": v for k, v in model_constants(truth.form, truths).items() if k != "D"}
+    constants = {
+        **model_constants(form, layout),
+        **{f"T_{k}": v for k, v in model_constants(truth.form, truths).items() if k != "D"},
+        "T_EXPERTS": triton.next_power_of_2(truths.n_experts),
+        "UNIFORM": design.law == "uniform",
+    }
 
     def launch(sums: Sums, start: int, first: int, values: Tensor, parts: Tensor) -> None:
         _simulated[(values.numel(),)](
@@ -59,16 +64,10 @@ def evaluate(
             n,
             values.shape[1],
             sums.run_length,
-            **model_constants(form, layout),
-            EXPERTS=sums.experts,
             **constants,
-            T_EXPERTS=triton.next_power_of_2(truths.n_experts),
-            UNIFORM=design.law == "uniform",
             FIRST=first,
             COUNT=parts.shape[2],
-            BLOCK=sums.block,
-            num_warps=THREADS // 32,
-            enable_fp_fusion=True,
+            **sums.constants,
         )
 
     def launch_second(sums: Sums, pairs: dict[str, object], start: int, parts: Tensor) -> None:
@@ -82,15 +81,9 @@ def evaluate(
             n,
             parts.shape[2],
             sums.run_length,
-            **model_constants(form, layout),
-            EXPERTS=sums.experts,
             **constants,
-            T_EXPERTS=triton.next_power_of_2(truths.n_experts),
-            UNIFORM=design.law == "uniform",
             **pairs,
-            BLOCK=sums.block,
-            num_warps=THREADS // 32,
-            enable_fp_fusion=True,
+            **sums.constants,
         )
 
     sums = Sums(theta, layout, n)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))  # for triton_cases
-pytest.register_assert_rewrite("triton_cases")
+sys.path.insert(0, str(Path(__file__).parent))  # for gating_cases
+pytest.register_assert_rewrite("gating_cases")
 
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when Triton is imported

@@ -1,4 +1,4 @@
-"""What tests of the hand-written gating passes share: every gate, and random models of it."""
+"""What tests of gating passes share: every gate, and random models of it."""
 
 import torch
 
@@ -21,8 +21,22 @@ FORMS = {
 } | {name: ActivationDenseToSparseGate.template(activation=name).form() for name in ACTIVATIONS}
 
 
-def make(form, n_experts, n_features, n, *, batch=3, n_sets=2, dtype=torch.float64, seed=0):
-    """Random (params, form, x, y, rows); data sets repeat and come in no order."""
+def make(
+    form,
+    n_experts,
+    n_features,
+    n,
+    *,
+    batch=3,
+    n_sets=2,
+    dtype=torch.float64,
+    seed=0,
+    tempered=False,
+):
+    """Random (params, form, x, y, rows); data sets repeat and come in no order.
+
+    Shared parameters are log temperatures, or if ``tempered`` temperatures.
+    """
     rng = torch.Generator().manual_seed(seed)
 
     def normal(*shape):
@@ -31,7 +45,8 @@ def make(form, n_experts, n_features, n, *, batch=3, n_sets=2, dtype=torch.float
     width = 2 * n_features + form.extra_parameters + 2
     params = normal(batch, n_experts * width)
     params[:, width - 1 :: width] = 0.3 * params[:, width - 1 :: width] - 0.2  # log scales
-    shared = 0.3 * normal(batch, form.n_shared)  # log temperatures
+    shared = normal(batch, form.n_shared)
+    shared = 0.6 + shared.abs() if tempered else 0.3 * shared
     x, y = normal(n_sets, n_features, n), 1.5 * normal(n_sets, n)
     rows = torch.tensor([1, 0, 1, 1, 0])[:batch] % n_sets
     return torch.cat([params, shared], -1), form, x, y, rows

@@ -7,6 +7,7 @@ import sys
 import warnings
 from functools import partial
 
+import gating_cases
 import pytest
 import torch
 from torch.func import grad, hessian, jacrev
@@ -85,20 +86,7 @@ SQUASHED = GateForm(
 TEMPERED = GateForm(tempered_score, tempered_gradient, None, None, tempered_curvature, n_shared=1)
 
 
-def make(form, n_experts, n_features, n, *, batch=3, n_sets=2, seed=0, dtype=torch.float64):
-    """Random (params, form, x, y, rows); data sets repeat and come in no order."""
-    rng = torch.Generator().manual_seed(seed)
-
-    def normal(*shape):
-        return torch.randn(*shape, generator=rng, dtype=torch.float64).to(dtype)
-
-    width = 2 * n_features + form.extra_parameters + 2
-    params = normal(batch, n_experts * width)
-    params[:, width - 1 :: width] = 0.3 * params[:, width - 1 :: width] - 0.2  # log scales
-    shared = 0.6 + normal(batch, form.n_shared).abs()
-    x, y = normal(n_sets, n_features, n), 1.5 * normal(n_sets, n)
-    rows = torch.tensor([1, 0, 1, 1, 0])[:batch] % n_sets
-    return torch.cat([params, shared], -1), form, x, y, rows
+make = partial(gating_cases.make, tempered=True)
 
 
 def assert_close(actual, expected, tolerance):

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from triton_cases import FORMS, make
+from gating_cases import FORMS, make
 
 from kernels import gating, gpu
 from kernels.gating import GateForm, naive

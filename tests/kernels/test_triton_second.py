@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from triton_cases import FORMS, make
+from gating_cases import FORMS, make
 
 from kernels import gating
 from kernels.gating import GateForm, naive
