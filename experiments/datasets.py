@@ -82,9 +82,9 @@ def uci(name: str, split: int = 0, folder: str | Path | None = None) -> Inputs:
             f"index_features.txt, index_train_{split}.txt)"
         )
     place = Path(home) / name
-    rows = _table(place / f"index_train_{split}.txt", int).ravel()
-    columns = _table(place / "index_features.txt", int).ravel()
-    data = _table(place / "data.txt", float)
+    rows = numbers(place / f"index_train_{split}.txt", int).ravel()
+    columns = numbers(place / "index_features.txt", int).ravel()
+    data = numbers(place / "data.txt")
     if rows.max() >= data.shape[0] or columns.max() >= data.shape[1]:
         raise DataError(
             f"{place}: the indices must lie in the {data.shape[0]} rows and {data.shape[1]} "
@@ -156,7 +156,8 @@ def air_folder(folder: str | None = None) -> Path | None:
     return Path(home) if home else None
 
 
-def _table(path: Path, kind: type) -> Any:
+def numbers(path: Path, kind: type = float) -> Any:
+    """A text file of numbers, as a matrix."""
     try:
         return np.loadtxt(path, dtype=kind, ndmin=2)
     except FileNotFoundError:

@@ -10,11 +10,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from .datasets import VARIABLE, DataError
+from .datasets import VARIABLE, DataError, numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,11 +54,11 @@ def uci_split(name: str, split: int, folder: str | Path | None = None) -> Split:
             f"index_test_{split}.txt)"
         )
     place = Path(home) / name
-    data = _numbers(place / "data.txt")
-    features = _numbers(place / "index_features.txt").astype(int).ravel()
-    target = int(_numbers(place / "index_target.txt").ravel()[0])
-    train = _numbers(place / f"index_train_{split}.txt").astype(int).ravel()
-    test = _numbers(place / f"index_test_{split}.txt").astype(int).ravel()
+    data = numbers(place / "data.txt")
+    features = numbers(place / "index_features.txt").astype(int).ravel()
+    target = int(numbers(place / "index_target.txt").ravel()[0])
+    train = numbers(place / f"index_train_{split}.txt").astype(int).ravel()
+    test = numbers(place / f"index_test_{split}.txt").astype(int).ravel()
     y, y_test = data[train, target], data[test, target]
     centre, scale = float(y.mean()), float(y.std())
     X, X_test = _standardised(data[train][:, features], data[test][:, features])
@@ -87,15 +86,3 @@ def _standardised(X: np.ndarray, X_test: np.ndarray) -> tuple[np.ndarray, np.nda
     centre, spread = X.mean(0), X.std(0)
     spread = np.where(spread > 0, spread, 1.0)
     return (X - centre) / spread, (X_test - centre) / spread
-
-
-def _numbers(path: Path) -> Any:
-    try:
-        return np.loadtxt(path, ndmin=2)
-    except FileNotFoundError:
-        raise DataError(
-            f"there is no {path}; {VARIABLE} or the study's 'folder' must name the folder that "
-            f"holds {path.parent.name!r}"
-        ) from None
-    except ValueError as error:
-        raise DataError(f"{path} is not a table of numbers: {error}") from None

@@ -82,12 +82,14 @@ def render(
     ------
     ValueError
         If there is no figure for the study's kind, no such figure with another study beside it, or
-        the table is too small to fit a rate.
+        the table has no cell that did not fail, or is too small to fit a rate.
     """
     if study.kind not in RENDERERS:
         raise ValueError(
             f"The study's kind must be one of {sorted(RENDERERS)} to be drawn; got {study.kind!r}."
         )
+    if not (table["status"] == "ok").any():
+        raise ValueError("The 'table' parameter must have a cell that did not fail; got none.")
     draw: Callable[..., Rendered] = import_module(RENDERERS[study.kind]).render
     if beside is None:
         return draw(study, profile, table, prepared, Path(folder))

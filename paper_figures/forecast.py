@@ -33,7 +33,7 @@ from .forecast_verdicts import (
     scores,
     verdict_of_coverage,
 )
-from .style import save
+from .style import save, stamp_of
 
 
 def render(
@@ -41,11 +41,9 @@ def render(
 ) -> Rendered:
     """Draw a study of forecasts; see `paper_figures.render`."""
     good = table[table["status"] == "ok"]
-    if good.empty:
-        raise ValueError("The 'table' parameter must have a cell that did not fail; got none.")
     good = in_order(good, list(study.setting.tasks), list(study.setting.arms))
     data = " and ".join(good["data"].unique())
-    stamp = f"{study.name} {profile}, configuration {study.config_hash}, record {data}"
+    stamp = f"{stamp_of(study, profile)}, record {data}"
     unit = study.setting.unit_of(good["data"].iloc[0])
     models = list(good["model"].unique())
     title = study.title if study.setting.table is None else f"{study.title} (record: {data})"

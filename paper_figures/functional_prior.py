@@ -13,17 +13,15 @@ import pandas as pd
 from . import Rendered
 from .functional_prior_distances import label_of, named, summarised, verdicts
 from .functional_prior_pictures import distances_figure, functions_figure, long, seconds_figure
-from .style import save
+from .style import save, stamp_of
 
 
 def render(
     study: Any, profile: str, table: pd.DataFrame, prepared: dict[str, Any], folder: Path
 ) -> Rendered:
     """Draw a study of priors; see `paper_figures.render`."""
-    stamp = f"{study.name} {profile}, configuration {study.config_hash}"
+    stamp = stamp_of(study, profile)
     good = named(table[table["status"] == "ok"], list(study.setting.arms))
-    if good.empty:
-        raise ValueError("The 'table' parameter must have a cell that did not fail; got none.")
     distances = summarised(good, study.setting.evaluation.n_repeats)
     wanted = study.profile(profile)
     distances["verdict"] = verdicts(distances, wanted.at_most, wanted.at_most_half_of)

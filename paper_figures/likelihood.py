@@ -31,7 +31,7 @@ from theory.verdict import verdict
 
 from . import Rendered
 from .rates import finish
-from .style import save, style
+from .style import save, stamp_of, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,7 +49,7 @@ def render(
     study: Any, profile: str, table: pd.DataFrame, prepared: dict[str, Any], folder: Path
 ) -> Rendered:
     """Draw a study of kind `likelihood`; see `paper_figures.render`."""
-    stamp = f"{study.name} {profile}, configuration {study.config_hash}"
+    stamp = stamp_of(study, profile)
     good = table[table["status"] == "ok"]
     rates = likelihood_rates(good, study.seed)
     ratios = covariance_ratios(good)

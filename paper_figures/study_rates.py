@@ -18,7 +18,7 @@ from .estimators import comparison, estimators_figure
 from .levels import closest_gates, levels, levels_figure
 from .moving import moving_figure, moving_rates, moving_table
 from .rates import rates_figure
-from .style import save
+from .style import save, stamp_of
 from .temperature import laws, temperature_figure
 
 
@@ -35,7 +35,7 @@ def render(
     Arms of which one does not attain the truth near its atoms are compared by where their distances
     go; others as ways of fitting, or of finding a temperature.
     """
-    stamp = f"{study.name} {profile}, configuration {study.config_hash}"
+    stamp = stamp_of(study, profile)
     files: list[Path] = []
     parts = []
     good = table[table["status"] == "ok"]

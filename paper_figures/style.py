@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -26,6 +26,11 @@ def style() -> Iterator[None]:
 
     with matplotlib.style.context(_SHEET):
         yield
+
+
+def stamp_of(study: Any, profile: str) -> str:
+    """What a figure was drawn from, for `save`."""
+    return f"{study.name} {profile}, configuration {study.config_hash}"
 
 
 def save(figure: Figure, table: pd.DataFrame, folder: Path, name: str, stamp: str) -> list[Path]:

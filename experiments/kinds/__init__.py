@@ -58,7 +58,7 @@ The mean of n normal numbers, whose error shrinks as n^(-1/2):
 
 import difflib
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -160,6 +160,11 @@ class Batch:
     def weight(self) -> int:
         """Number of observations in all cells: what the runner takes a batch to cost."""
         return sum(max(cell.n, 1) for cell in self.cells)
+
+
+def batch_each(cells: Iterable[Cell]) -> list[Batch]:
+    """A batch for every cell, of the same name: where a cell takes seconds or more."""
+    return [Batch(cell.key, (cell,)) for cell in cells]
 
 
 def replicate_batches(

@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from experiments.datasets import AIR_VARIABLE, DataError, air_folder
-from experiments.kinds import Batch, Cell, KindError, ProfileModel, SettingModel
+from experiments.kinds import Batch, Cell, KindError, ProfileModel, SettingModel, batch_each
 from experiments.kinds._forecast_data import (
     CITY,
     CITY_COVARIATES,
@@ -245,13 +245,12 @@ class ForecastKind:
             unknown = [value for value in asked if value not in there]
             if unknown:
                 raise KindError(f"a profile's {name!r} must be among {there}; got {unknown[0]!r}")
-        cells = [
+        return batch_each(
             Cell(label, profile.days, r)
             for label, (_, task, arm) in labelled(setting).items()
             if task in (profile.tasks or setting.tasks) and arm in (profile.arms or setting.arms)
             for r in range(profile.replicates)
-        ]
-        return [Batch(cell.key, (cell,)) for cell in cells]
+        )
 
     def prepare(self, study: Study) -> dict[str, Any]:
         """The name of the table, if the study has one; and that it can be read if it is there."""

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from experiments.datasets import DataError, Inputs, banana, bundled, uci
-from experiments.kinds import Batch, Cell, ProfileModel, SettingModel
+from experiments.kinds import Batch, Cell, ProfileModel, SettingModel, batch_each
 from experiments.kinds._prior_settings import (
     ArmSetting,
     NetworkSetting,
@@ -133,13 +133,12 @@ class FunctionalPrior:
         self, setting: FunctionalPriorSetting, profile: FunctionalPriorProfile
     ) -> list[Batch]:
         """One cell each."""
-        cells = [
+        return batch_each(
             Cell(label, n, r)
             for label, (_, arm) in labelled(setting).items()
             for n in steps(arm, profile)
             for r in range(profile.replicates)
-        ]
-        return [Batch(cell.key, (cell,)) for cell in cells]
+        )
 
     def prepare(self, study: Study) -> dict[str, Any]:
         """Which data sets there are, with their rows, columns and hashes."""

@@ -18,8 +18,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from experiments.kinds import Batch, Cell, ProfileModel, SettingModel
-from experiments.kinds.functional_prior import (
+from experiments.kinds import Batch, Cell, ProfileModel, SettingModel, batch_each
+from experiments.kinds._prior_settings import (
     ArmSetting,
     NetworkSetting,
     TargetSetting,
@@ -168,12 +168,11 @@ class Posterior:
 
     def batches(self, setting: PosteriorSetting, profile: PosteriorProfile) -> list[Batch]:
         """One cell each."""
-        cells = [
+        return batch_each(
             Cell(label, profile.draws, r)
             for label in labelled(setting)
             for r in range(profile.replicates)
-        ]
-        return [Batch(cell.key, (cell,)) for cell in cells]
+        )
 
     def prepare(self, study: Study) -> dict[str, Any]:
         """Sizes of the data; and that they are there, before the first cell."""

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from experiments.kinds import Batch, Cell, ProfileModel, SettingModel
+from experiments.kinds import Batch, Cell, ProfileModel, SettingModel, batch_each
 from experiments.study import Study
 
 SamplerName = Literal["sgld", "psgld", "sghmc", "baoab", "sgnht", "mclmc"]
@@ -107,13 +107,12 @@ class SamplerBias:
 
     def batches(self, setting: SamplerBiasSetting, profile: SamplerBiasProfile) -> list[Batch]:
         """One cell each."""
-        cells = [
+        return batch_each(
             Cell(arm, k, r)
             for arm in setting.arms
             for k in profile.halvings
             for r in range(profile.replicates)
-        ]
-        return [Batch(cell.key, (cell,)) for cell in cells]
+        )
 
     def prepare(self, study: Study) -> dict[str, Any]:
         """The mean log density of the tanh target."""

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from experiments.kinds import Batch, Cell, ProfileModel, SettingModel
+from experiments.kinds import Batch, Cell, ProfileModel, SettingModel, batch_each
 from experiments.study import Study
 
 
@@ -58,13 +58,12 @@ class SamplerSpeed:
 
     def batches(self, setting: SamplerSpeedSetting, profile: SamplerSpeedProfile) -> list[Batch]:
         """One cell each."""
-        cells = [
+        return batch_each(
             Cell(arm, n, r)
             for arm in setting.arms
             for n in profile.chains
             for r in range(profile.replicates)
-        ]
-        return [Batch(cell.key, (cell,)) for cell in cells]
+        )
 
     def prepare(self, study: Study) -> dict[str, Any]:
         """Nothing."""

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import binom, binomtest, norm
 
+import paper_figures
 from experiments.kinds import Batch, Cell, get_kind
 from experiments.kinds.coverage import Intervals, in_order_of
 from experiments.simulation import design, truth
@@ -278,7 +279,7 @@ def test_the_figure_comes_with_its_table(study, tmp_path):
 def test_a_table_of_failures_is_refused(study, tmp_path):
     table = made_rows(GOOD, replicates=10).assign(status="failed")
     with pytest.raises(ValueError, match="a cell that did not fail; got none"):
-        figure.render(study, "quick", table, {}, tmp_path)
+        paper_figures.render(study, "quick", table, {}, tmp_path)
 
 
 def test_a_panel_for_each_case_and_size_and_a_style_for_each_kind_of_interval(study):

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import t
 
+import paper_figures
 from experiments.datasets import DataError
 from experiments.kinds import Batch, Cell, get_kind
 from experiments.study import StudyError, load_study, study_from_document
@@ -257,7 +258,7 @@ def test_figures_come_with_their_tables(tmp_path):
     assert rendered.headline.endswith("1 of 5 cells failed.\nx")
     assert list(pd.read_csv(tmp_path / "smoke-distances.csv")["bound"].dropna()) == [0.2]
     with pytest.raises(ValueError, match="a cell that did not fail; got none"):
-        figure.render(study, "smoke", table.assign(status="failed"), {}, tmp_path)
+        paper_figures.render(study, "smoke", table.assign(status="failed"), {}, tmp_path)
 
 
 def test_several_data_sets_have_a_row_each():
