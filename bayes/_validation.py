@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernels.checks import check_int
+from kernels.checks import check_int, check_memory
 
 
 def as_inputs(name: str, value: Any, *, min_rows: int = 1) -> Tensor:
@@ -55,13 +55,6 @@ def as_values(name: str, value: Any, n: int) -> Tensor:
             f"The {name!r} parameter must be {n} finite numbers, one a row; got {value!r}."
         )
     return tensor
-
-
-def check_bool(name: str, value: Any) -> bool:
-    """True or False."""
-    if not isinstance(value, bool | np.bool_):
-        raise ValueError(f"The {name!r} parameter must be True or False; got {value!r}.")
-    return bool(value)
 
 
 def check_instance(name: str, value: Any, kind: Any, what: str) -> Any:
@@ -137,15 +130,3 @@ def torch_generator(
             f"or a torch.Generator; got {random_state!r}."
         ) from error
     return torch.Generator(device).manual_seed(int(rng.integers(2**63)))
-
-
-def check_memory(name: str, value: int, n_bytes: int) -> None:
-    """Refuse what needs more memory than the machine has."""
-    if not hasattr(os, "sysconf"):  # not POSIX: torch itself says so when it runs out
-        return
-    limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if n_bytes > limit:
-        raise ValueError(
-            f"The {name!r} parameter must fit in memory ({limit / 2**30:.3g} GiB); "
-            f"got {value}, which needs {n_bytes / 2**30:.3g} GiB. Take a smaller one."
-        )

@@ -214,6 +214,8 @@ def _timed(
         parent, below = time.process_time(), _cpu_below(idle)
         done = run_study(study, profile, out, n_jobs=workers, cluster=address)
         seconds = _Seconds(done.seconds, _cpu_below(idle) - below, time.process_time() - parent)
+        if done.interrupted:
+            raise KeyboardInterrupt
         if done.failed:
             raise RuntimeError(f"{done.failed} cells of {STUDY} failed; nothing to time.")
         return seconds, Store(out, study).table().drop(columns="seconds")

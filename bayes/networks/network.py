@@ -15,7 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._validation import check_bool, check_instance, check_weights
+from kernels.checks import check_bool
+
+from .._validation import check_instance, check_weights
 from .layers import Block, Convolution, Dense, Elementwise, Rowwise, ToImage, ToVector
 from .tracing import trace
 

@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernels.checks import check_int
+from kernels.checks import check_int, check_memory
 
-from .._validation import check_callable, check_memory, torch_generator
+from .._validation import check_callable, torch_generator
 from .base import Prior
 from .energy import energy_distance
 from .gaussian_w2 import gaussian_w2

@@ -22,10 +22,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels.checks import check_int
+from kernels.checks import check_bool, check_int
 from kernels.sgmcmc import can_compile
 
-from .._validation import check_bool, check_callable, check_instance, check_path, check_size
+from .._validation import check_callable, check_instance, check_path, check_size
 from ..storage import StorageError
 from .base import Potential, at
 from .checkpoint import read_checkpoint, write_checkpoint

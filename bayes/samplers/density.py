@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._validation import check_bool, check_callable, check_size
+from kernels.checks import check_bool
+
+from .._validation import check_callable, check_size
 from .chains import Progress, run
 from .cyclical import AnySampler
 from .draws import ChainDraws

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels.checks import check_int, check_real
+from kernels.checks import check_bool, check_int, check_real
 
-from .._validation import check_bool, check_callable, check_instance
+from .._validation import check_callable, check_instance
 from .base import Potential, Sampler
 from .chains import SamplingWarning, run
 from .diagnostics import mean_of_others

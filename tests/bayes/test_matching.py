@@ -299,7 +299,7 @@ def test_bad_input():
         fit_functional_prior(NET, prior, KERNEL, X[:0])
     with pytest.raises(ValueError, match=r"NaN or infinity in 1 rows.* row 3\. Drop or impute"):
         fit_functional_prior(NET, prior, KERNEL, X.index_fill(0, torch.tensor([3]), torch.nan))
-    with pytest.raises(ValueError, match=r"'n_measurement'.*memory.*GiB.*Take a smaller one"):
+    with pytest.raises(ValueError, match=r"'n_measurement'.*memory.*GiB"):
         fit_functional_prior(NET, prior, KERNEL, X, n_measurement=10**7)
     for wrong in (1, 2.5, "many"):
         with pytest.raises(ValueError, match="'n_measurement'"):

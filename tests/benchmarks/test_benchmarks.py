@@ -59,9 +59,7 @@ def test_a_scaling_run_that_was_broken_off_has_a_picture():
 
     rows = []
     for form, workers in ARMS:
-        rows.append(
-            ScalingRow("s", form, "", 9 / workers, workers, "", workers, 10, 9.0, 0.1, 1.0)
-        )
+        rows.append(ScalingRow("s", form, "", 9 / workers, workers, "", workers, 10, 9.0, 0.1, 1.0))
         assert picture(rows).startswith(b"\x89PNG")
 
 

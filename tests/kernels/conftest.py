@@ -1,6 +1,5 @@
-"""Triton's kernels run on a GPU where there is one, else in Triton's interpreter."""
+"""Triton's kernels run on a GPU where there is one, else in its interpreter (`../conftest.py`)."""
 
-import os
 import sys
 from pathlib import Path
 
@@ -9,9 +8,6 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))  # for gating_cases
 pytest.register_assert_rewrite("gating_cases")
-
-if not torch.cuda.is_available():
-    os.environ.setdefault("TRITON_INTERPRET", "1")  # read when Triton is imported
 
 
 @pytest.fixture

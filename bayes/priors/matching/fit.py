@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from kernels.checks import check_int
+from kernels.checks import check_int, check_memory
 
-from ..._validation import check_instance, check_memory, check_path, torch_generator
+from ..._validation import check_instance, check_path, torch_generator
 from ...networks import BayesianNetwork, as_network
 from ..base import Prior
 from ..measurement import as_measurement
