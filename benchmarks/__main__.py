@@ -47,10 +47,10 @@ def main() -> None:
                     f"{1e3 * row.median_s:10.2f} ms  x{row.ratio_to_eager:<7.2f} {row.note}",
                     flush=True,
                 )
-        if chosen.save and rows:
-            from .report import save
+            if chosen.save:  # after every row: a run that is broken off keeps what it measured
+                from .report import save
 
-            save(name, rows, getattr(benchmark, "picture", None))
+                save(name, rows, getattr(benchmark, "picture", None))
 
 
 if __name__ == "__main__":
