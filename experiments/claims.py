@@ -24,6 +24,7 @@ from typing import Any
 from theory.claims import ROUTES, Check, Claim, ClaimError, Data, Finding, claim_names, get_claim
 
 from . import UserError
+from .plain import plain
 from .rows import moebius_version, same_version
 from .store import Store, StoreWarning, clear_errors, write_whole
 from .study import load_study
@@ -183,7 +184,7 @@ def document(claim: Claim, found: Sequence[Record]) -> dict[str, Any]:
         "assumptions": claim.assumptions,
         "standing": claim.standing,
         "routes": by_route(found),
-        "findings": [_plain(dataclasses.asdict(r)) for r in found],
+        "findings": [plain(dataclasses.asdict(r)) for r in found],
     }
 
 
@@ -258,21 +259,10 @@ def _keep(claim: Claim, record: Record, out: str | PathLike[str]) -> None:
     """Put a record in the place of the last one of its check."""
     place = (record.finding.route, record.finding.question)
     others = [r for r in _stored(claim, out) if (r.finding.route, r.finding.question) != place]
-    entries = [_plain(dataclasses.asdict(r)) for r in (*others, record)]
+    entries = [plain(dataclasses.asdict(r)) for r in (*others, record)]
     kept = {"format": FORMAT, "claim": claim.name, "findings": entries}
     text = json.dumps(kept, indent=1, allow_nan=False)
     path = _path(claim, out)
     with clear_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, f"{text}\n".encode())
-
-
-def _plain(value: Any) -> Any:
-    """JSON's types, with None for numbers that are not finite."""
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if hasattr(value, "item"):  # NumPy's scalars
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -7,12 +7,13 @@ notes then go to stderr.
 from __future__ import annotations
 
 import json
-import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
+
+from ..plain import plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,26 +35,6 @@ def say(text: str, style: str | None = None, console: Console | None = None) -> 
 def print_json(value: Any) -> None:
     """Print a value as `plain` JSON."""
     typer.echo(json.dumps(plain(value), indent=1, allow_nan=False))
-
-
-def plain(value: Any) -> Any:
-    """A value in JSON's types: None for what is missing or not finite, text for paths.
-
-    Examples
-    --------
-    >>> from pathlib import Path
-    >>> plain({"path": Path("a"), "found": (1, float("nan"), float("inf"))})
-    {'path': 'a', 'found': [1, None, None]}
-    """
-    if isinstance(value, Mapping):
-        return {str(key): plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(entry) for entry in value]
-    if hasattr(value, "item"):  # NumPy's scalars
-        value = value.item()
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, str | int) else str(value)
 
 
 def records(table: pd.DataFrame) -> list[dict[Any, Any]]:
