@@ -166,7 +166,7 @@ def _draw_measured(axes: Axes, rows: Sequence[ScalingRow]) -> None:
                 label=f"{form}: median and range of {len(ratios)}" if count == counts[0] else None,
             )
     axes.set(
-        title=f"Measured: {rows[0].operation}, {rows[0].batches} batches",
+        title=f"Measured: {rows[0].operation},\n{rows[0].batches} batches",
         xlabel="worker processes",
         ylabel="times as fast as one process of this machine",
         xticks=[1, 2],
@@ -190,8 +190,8 @@ def _draw_projected(axes: Axes, rows: Sequence[ScalingRow]) -> None:
             label=f"batches of {seconds:.2g} s: feeds {busy_workers(seconds, parent_s):.0f}",
         )
     axes.set(
-        title=f"Projected: {1e3 * parent_s:.1f} ms of the parent's CPU a batch (measured),\n"
-        f"{BATCHES_A_WORKER} batches a worker, no waiting for disk or network",
+        title=f"Projected: {BATCHES_A_WORKER} batches a worker,\n"
+        f"{1e3 * parent_s:.1f} ms of the parent's CPU a batch",
         xscale="log",
         yscale="log",
         xlabel="worker processes (not run)",
