@@ -96,7 +96,7 @@ def sample(
     >>> net = MLP(1, [5], 1)
     >>> x = torch.linspace(-1, 1, 20)[:, None].double()
     >>> posterior = sample(
-    ...     net, GaussianPrior.per_layer(net), x, x[:, 0].sin(), AdaptiveSGHMC(0.01),
+    ...     net, GaussianPrior.per_layer(net), x, x[:, 0].sin(), AdaptiveSGHMC(0.001),
     ...     n_chains=2, n_draws=10, thin=5, burn_in=50, batch_size=5,
     ...     likelihood=Gaussian(0.1), random_state=0)
     >>> posterior.predict(x).mean.shape

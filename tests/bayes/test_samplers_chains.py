@@ -29,7 +29,7 @@ STEPS = {
     "sgld": 0.05,
     "psgld": 0.05,
     "sghmc": 0.2,
-    "adaptive-sghmc": 0.2,
+    "adaptive-sghmc": 0.1,
     "baoab": 0.3,
     "sgnht": 0.2,
     "mclmc": 0.3,
@@ -206,7 +206,7 @@ def test_diverging_chains_are_stopped_and_the_others_go_on():
 
 
 def test_all_chains_diverged():
-    with pytest.warns(SamplingWarning, match="Chain 0"):
+    with pytest.warns(SamplingWarning, match=r"Chain \d was stopped"):
         result = sample_density(quartic, start() + 50, SGLD(0.05), n_draws=200, random_state=1)
     assert result.kept == []
     assert "No chain is left" in result.diagnose()[-1]
