@@ -125,7 +125,7 @@ class FunctionalPrior:
     """See the module's docstring."""
 
     name = "functional_prior"
-    revision = 3
+    revision = 4
     Setting = FunctionalPriorSetting
     Profile = FunctionalPriorProfile
 
