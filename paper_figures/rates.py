@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from moe_stats.plots import COLOURS, MARKERS
 from theory.assessment import Assessment
@@ -19,6 +18,7 @@ from theory.exponents import BOUNDARY
 from .style import style
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 

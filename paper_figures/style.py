@@ -11,9 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
 _SHEET = Path(__file__).with_name("moebius.mplstyle")
@@ -34,7 +33,8 @@ def stamp_of(study: Any, profile: str) -> str:
 
 
 def save(figure: Figure, table: pd.DataFrame, folder: Path, name: str, stamp: str) -> list[Path]:
-    """Write a figure as PDF and PNG and the table it shows as CSV; the stamp goes below.
+    """Write a figure as PDF and PNG and the table it shows as CSV; the stamp goes below
+    all that is drawn.
 
     Returns
     -------
@@ -44,7 +44,21 @@ def save(figure: Figure, table: pd.DataFrame, folder: Path, name: str, stamp: st
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{name}.{ending}" for ending in ("pdf", "png", "csv")]
     with style():  # for its resolution, and its tight box, which takes in the stamp
-        figure.text(1.0, -0.02, stamp, ha="right", va="top", fontsize=6, color="0.4")
+        figure.draw_without_rendering()  # sets the layout, which the stamp shall not change:
+        figure.set_layout_engine("none")
+        for legend in figure.legends:  # else at the edge of the file, where the stamp is
+            legend.set_bbox_to_anchor((0, 0, 1, 1), figure.transFigure)
+        drawn = figure.get_tightbbox()  # inches
+        width, height = figure.get_size_inches()
+        figure.text(
+            drawn.x1 / width,
+            (drawn.y0 - 0.05) / height,
+            stamp,
+            ha="right",
+            va="top",
+            fontsize=6,
+            color="0.4",
+        )
         for path in files[:2]:
             figure.savefig(path)
     table.to_csv(files[2], index=False, float_format="%.8g")

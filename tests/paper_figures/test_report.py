@@ -31,7 +31,7 @@ from paper_figures import (
     report_studies,
 )
 from paper_figures.report_page import render_page
-from paper_figures.style import save
+from paper_figures.style import save, style
 from theory.claims import Check, Claim, Finding, Outcome
 
 NUMBERS = {
@@ -304,8 +304,9 @@ def test_stored_studies_are_shown_with_their_figures(tmp_path, monkeypatch):
     def render(drawn, profile, table, prepared, folder):
         if drawn.name == "too-little":
             raise ValueError("Too little is <stored>.")
-        figure = Figure()
-        figure.subplots().plot(table["n"])
+        with style():
+            figure = Figure()
+            figure.subplots().plot(table["n"])
         shown = pd.DataFrame({"case": ["a & b"], "level": [0.94999]})
         files = save(figure, shown, folder, f"{profile}-figure", "stamp")
         return Rendered(files, shown, "All is well.")
