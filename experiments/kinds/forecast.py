@@ -230,7 +230,7 @@ class ForecastKind:
     """See the module's docstring."""
 
     name = "forecast"
-    revision = 2
+    revision = 3
     Setting = ForecastSetting
     Profile = ForecastProfile
 
