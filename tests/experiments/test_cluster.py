@@ -46,11 +46,11 @@ class Cluster:
         )  # fmt: skip
 
     def _start(self, *arguments):
-        log = (self.folder / "log.txt").open("a")
         command = [sys.executable, "-m", "dask", *map(str, arguments)]
-        return subprocess.Popen(
-            command, env=self.environment, stdout=log, stderr=log, start_new_session=True
-        )
+        with (self.folder / "log.txt").open("a") as log:
+            return subprocess.Popen(
+                command, env=self.environment, stdout=log, stderr=log, start_new_session=True
+            )
 
     def close(self):
         for process in [*self.workers, self.scheduler]:
